@@ -1,0 +1,33 @@
+"""y = x W + b, with a name for each of the kernel's axes."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+LECUN = nn.initializers.lecun_normal()
+
+
+class Linear(nn.Module):
+    """A dense layer on the last axis. Parameters are float32; the product is in `dtype`.
+
+    `axes` are the logical names of the kernel's (input, output) axes; the mesh rules decide what is sharded.
+    """
+
+    features: int
+    axes: tuple[str, str] = ("embed", "mlp")
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Callable = LECUN
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x):
+        kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias_init = nn.with_logical_partitioning(self.bias_init, self.axes[1:])
+            bias = self.param("bias", bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return y
