@@ -1,0 +1,76 @@
+"""One mesh, and one table from the parameters' logical axes to the mesh's axes.
+
+Modules name only logical axes; this table alone decides what is sharded (the idea of arXiv 2105.04663).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "context", "tensor")
+
+LOGICAL_TO_MESH: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+    ("batch", ("data", "fsdp")),
+    ("embed", "fsdp"),
+    ("mlp", "tensor"),
+    ("heads", "tensor"),
+    ("vocab", "tensor"),
+    ("conv_out", "fsdp"),
+    ("conv_in", None),
+    ("layers", None),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each mesh axis. One axis may be -1: it takes all devices that the others leave."""
+
+    data: int = -1
+    """Copies of the model, each with its share of the batch."""
+    fsdp: int = 1
+    """Parameters, EMA and optimizer state are cut over this axis, and the batch too."""
+    context: int = 1
+    """The sequence of spacetime tokens is cut over this axis."""
+    tensor: int = 1
+    """Heads and FFN columns are cut over this axis."""
+
+    def __post_init__(self):
+        sizes = [getattr(self, axis) for axis in AXES]
+        if sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
+            raise ValueError(f"mesh {sizes} ({', '.join(AXES)}): sizes are positive, and at most one is -1.")
+
+
+def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
+    """The mesh of `config` over `devices` (default: all). Raises ValueError if the counts don't multiply out."""
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(config, axis) for axis in AXES]
+    fixed = int(np.prod([n for n in sizes if n != -1]))
+    sizes = [len(devices) // fixed if n == -1 else n for n in sizes]
+    if int(np.prod(sizes)) != len(devices):
+        raise ValueError(
+            f"mesh {dict(zip(AXES, sizes, strict=True))} needs {int(np.prod(sizes))} devices and there are "
+            f"{len(devices)}: choose sizes whose product is {len(devices)}."
+        )
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis of every array of a batch lies over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def shardings(abstract: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree of `eval_shape`d variables that still carries its logical axes."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
+
+
+def sharded_init(init: Callable[..., Any], mesh: Mesh, *arguments: Any) -> tuple[Any, Any]:
+    """Runs `init(*arguments)` with each output made on its own shards. Returns (unboxed values, shardings)."""
+    out = shardings(jax.eval_shape(init, *arguments), mesh)
+    values = jax.jit(lambda *a: nn.unbox(init(*a)), out_shardings=out)(*arguments)
+    return values, out
