@@ -1,4 +1,7 @@
-"""AdamW (arXiv 1711.05101) or Muon (kellerjordan.github.io/posts/muon), warm-up and cosine decay, global-norm clipping."""
+"""AdamW (arXiv 1711.05101) or Muon (kellerjordan.github.io/posts/muon), clipped by global norm.
+
+The learning rate warms up, stays, and falls linearly over the run's last part (arXiv 2404.06395), so that a run can be
+prolonged from any checkpoint before that part."""
 
 import dataclasses
 from typing import Literal
@@ -13,6 +16,8 @@ class OptimizerConfig:
     """The highest learning rate, reached after the warm-up."""
     final_learning_rate: float = 1e-5
     warmup_steps: int = 100
+    decay_fraction: float = 0.5
+    """The last part of the run, over which the learning rate falls to `final_learning_rate`."""
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.99
@@ -20,17 +25,23 @@ class OptimizerConfig:
     """Gradients are scaled down to this global norm."""
 
     def __post_init__(self):
+        if not 0 <= self.decay_fraction <= 1:
+            raise ValueError(f"optimizer: decay_fraction is between 0 and 1, not {self.decay_fraction}.")
         if self.learning_rate <= 0 or self.clip <= 0 or self.warmup_steps < 0:
             raise ValueError("optimizer: learning_rate and clip are positive and warmup_steps is not negative.")
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=min(config.warmup_steps, max(steps - 1, 0)),
-        decay_steps=max(steps, 1),
-        end_value=min(config.final_learning_rate, config.learning_rate),
+    warmup = min(config.warmup_steps, steps)
+    decay = max(round((steps - warmup) * config.decay_fraction), 1)
+    highest, lowest = config.learning_rate, min(config.final_learning_rate, config.learning_rate)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(highest / max(warmup, 1), highest, warmup),
+            optax.constant_schedule(highest),
+            optax.linear_schedule(highest, lowest, decay),
+        ],
+        [warmup, steps - decay],
     )
 
 

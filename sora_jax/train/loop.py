@@ -1,0 +1,157 @@
+"""The training loop: data in, steps, metrics out, checkpoints, and a clean stop. It knows no model and no dataset."""
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import optax
+from jax.sharding import Mesh
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sora_jax.parallel import batch_sharding
+from sora_jax.train.checkpoint import Checkpoints
+from sora_jax.train.flops import count_flops, matmul_peak
+from sora_jax.train.metrics import MetricsWriter
+from sora_jax.train.state import TrainState
+from sora_jax.train.step import LossFn, train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    steps: int = 1000
+    batch_size: int = 32
+    accumulate: int = 1
+    """The batch is computed in this many equal parts."""
+    ema_decay: float = 0.999
+    seed: int = 0
+    checkpoint_every: int = 200
+    log_every: int = 10
+    sample_every: int = 500
+    """A sheet of samples is drawn after every so many steps; 0 draws none."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} doesn't divide into {self.accumulate} equal parts.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}: it lies in [0, 1).")
+
+
+Evaluate = Callable[[TrainState, int], dict[str, float] | None]
+
+
+def train(
+    *,
+    workdir: Path,
+    config: LoopConfig,
+    resolved: dict[str, Any],
+    mesh: Mesh,
+    state: TrainState,
+    state_shardings: TrainState,
+    tx: optax.GradientTransformation,
+    loss_fn: LossFn,
+    data: grain.DatasetIterator,
+    evaluate: Evaluate | None = None,
+) -> TrainState:
+    """Trains `state` up to `config.steps`, going on from the newest checkpoint in `workdir` if there is one.
+
+    `resolved` is the run's whole config, written beside the checkpoints. SIGTERM and Ctrl-C stop after the step at
+    hand, with a last checkpoint.
+    """
+    checkpoints = Checkpoints(workdir, resolved, may_change=MAY_CHANGE)
+    if checkpoints.newest is not None:
+        state, data_state = checkpoints.restore(state)
+        data.set_state(data_state)
+    start = int(state.step)
+    batch_placement = batch_sharding(mesh)
+
+    def step_fn(state, batch, key):
+        return train_step(
+            state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=config.ema_decay, accumulate=config.accumulate
+        )
+
+    compiled_step = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_shardings, None))
+    key = jax.device_put(jax.random.key(config.seed))
+    metrics = MetricsWriter(workdir, start)
+    peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
+    flops, pending, clock = None, None, time.perf_counter()
+
+    with _stop_requests() as stop, _progress_bar(start, config.steps) as show:
+        for n in range(start, config.steps):
+            batch = jax.device_put(next(data), batch_placement)
+            if flops is None:
+                flops = count_flops(step_fn, state, batch, key)
+            with jax.transfer_guard("disallow"):
+                state, values = compiled_step(state, batch, key)
+            # The step before this one is done by now: reading its metrics doesn't hold up the device.
+            if pending is not None:
+                show(pending[0], float(pending[1]["loss"]))
+            if (n + 1) % config.log_every == 0 or n + 1 == config.steps:
+                values = jax.device_get(values)
+                now = time.perf_counter()
+                seconds = (now - clock) / ((n - start) % config.log_every + 1)
+                clock = now
+                rates = {"steps_per_second": 1 / seconds, "flops_per_second": flops / seconds}
+                if peak:
+                    rates["share_of_peak"] = flops / seconds / peak
+                metrics.write(n + 1, {**values, **rates})
+            pending = (n + 1, values)
+            stopping = stop() or n + 1 == config.steps
+            if stopping or (n + 1) % config.checkpoint_every == 0:
+                checkpoints.save(state, data.get_state())
+            if evaluate and config.sample_every and ((n + 1) % config.sample_every == 0 or n + 1 == config.steps):
+                figures = evaluate(state, n + 1)
+                if figures:
+                    metrics.write(n + 1, figures)
+                clock = time.perf_counter()
+            if stopping:
+                break
+    checkpoints.close()
+    metrics.close()
+    return state
+
+
+MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "sample_every", "workdir")
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Within it, SIGTERM and SIGINT are noted instead of obeyed at once."""
+    asked = []
+    previous = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(ValueError):  # not the main thread
+            previous[number] = signal.signal(number, lambda number, frame: asked.append(number))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress_bar(start: int, steps: int) -> Iterator[Callable[[int, float], None]]:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.2f} steps/s"),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    began = time.perf_counter()
+    with Progress(*columns, disable=jax.process_index() != 0, refresh_per_second=1) as progress:
+        task = progress.add_task("train", total=steps, completed=start, rate=0.0, loss=float("nan"))
+
+        def show(step: int, loss: float) -> None:
+            rate = (step - start) / (time.perf_counter() - began)
+            progress.update(task, completed=step, rate=rate, loss=loss)
+
+        yield show

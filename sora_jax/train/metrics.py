@@ -1,0 +1,41 @@
+"""Metrics of a run: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsWriter:
+    """Appends to `folder/metrics.jsonl` and `folder/tensorboard`. Lines after `step` (of a run that was killed between
+    a checkpoint and its end) are dropped, so that each step is written once."""
+
+    def __init__(self, folder: Path, step: int = 0):
+        from tensorboardX import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= step]
+        if kept != lines:
+            temporary = path.with_name(".metrics.jsonl.new")
+            temporary.write_text("".join(f"{line}\n" for line in kept))
+            temporary.replace(path)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        values = {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
