@@ -82,41 +82,60 @@ def train(
     key = jax.device_put(jax.random.key(config.seed))
     metrics = MetricsWriter(workdir, start)
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
-    flops, pending, clock = None, None, time.perf_counter()
+    flops, pending = None, None
+    clock = Clock()
+
+    def report(step: int, values: dict[str, jax.Array], show: Callable[[int, float], None]) -> None:
+        if step % config.log_every and step != config.steps:
+            return
+        values = jax.device_get(values)
+        show(step, float(values["loss"]))
+        rate = clock.steps_per_second(step)
+        rates = {"steps_per_second": rate, "flops_per_second": flops * rate} if rate else {}
+        if rate and peak:
+            rates["share_of_peak"] = flops * rate / peak
+        metrics.write(step, {**values, **rates})
 
     with _stop_requests() as stop, _progress_bar(start, config.steps) as show:
-        for n in range(start, config.steps):
+        for step in range(start + 1, config.steps + 1):
             batch = jax.device_put(next(data), batch_placement)
             if flops is None:
                 flops = count_flops(step_fn, state, batch, key)
             with jax.transfer_guard("disallow"):
                 state, values = compiled_step(state, batch, key)
-            # The step before this one is done by now: reading its metrics doesn't hold up the device.
-            if pending is not None:
-                show(pending[0], float(pending[1]["loss"]))
-            if (n + 1) % config.log_every == 0 or n + 1 == config.steps:
-                values = jax.device_get(values)
-                now = time.perf_counter()
-                seconds = (now - clock) / ((n - start) % config.log_every + 1)
-                clock = now
-                rates = {"steps_per_second": 1 / seconds, "flops_per_second": flops / seconds}
-                if peak:
-                    rates["share_of_peak"] = flops / seconds / peak
-                metrics.write(n + 1, {**values, **rates})
-            pending = (n + 1, values)
-            stopping = stop() or n + 1 == config.steps
-            if stopping or (n + 1) % config.checkpoint_every == 0:
+            if pending:
+                report(*pending, show)  # one step late: reading it doesn't hold up the device
+            pending = (step, values)
+            last = stop() or step == config.steps
+            if last:
+                report(*pending, show)
+            if last or step % config.checkpoint_every == 0:
                 checkpoints.save(state, data.get_state())
-            if evaluate and config.sample_every and ((n + 1) % config.sample_every == 0 or n + 1 == config.steps):
-                figures = evaluate(state, n + 1)
+            if evaluate and config.sample_every and (step % config.sample_every == 0 or step == config.steps):
+                figures = evaluate(state, step)
                 if figures:
-                    metrics.write(n + 1, figures)
-                clock = time.perf_counter()
-            if stopping:
+                    metrics.write(step, figures)
+                clock.pause()
+            if last:
                 break
     checkpoints.close()
     metrics.close()
     return state
+
+
+class Clock:
+    """Steps a second between two readings; a reading after a pause starts anew."""
+
+    def __init__(self):
+        self._last: tuple[int, float] | None = None
+
+    def pause(self) -> None:
+        self._last = None
+
+    def steps_per_second(self, step: int) -> float | None:
+        now, last = time.perf_counter(), self._last
+        self._last = (step, now)
+        return (step - last[0]) / (now - last[1]) if last and step > last[0] else None
 
 
 MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "sample_every", "workdir")
