@@ -1,12 +1,12 @@
 """The T5 encoder: what the prompt's words become before the denoiser looks at them.
 
-    A(x) = softmax(q kᵀ + B) v,   q, k, v = x W_q, x W_k, x W_v        (no 1/√e: the initialisation carries it)
+    A(x) = softmax(q kᵀ + B) v,   q, k, v = x W_q, x W_k, x W_v      (no 1/√e: W_q's initial size has it)
     x ← x + A(norm(x)) W_o
     x ← x + (gelu(norm(x) W_gate) ∘ (norm(x) W_up)) W_down
 
-B[head, i, j] = table[bucket(j - i), head] is learned and sees only the distance between two tokens, exactly for near
-ones and by logarithm for far ones. T5 (arXiv 1910.10683, version 1.1 of it: gated GELU of arXiv 2002.05202) has one
-table for all layers, UMT5 (arXiv 2304.09151) one a layer.
+B[head, i, j] = table[bucket(j - i), head] is learned and sees only the distance between two tokens: exactly
+for near ones, by logarithm for far ones. T5 (arXiv 1910.10683, in its version 1.1 with the gated GELU of arXiv
+2002.05202) has one table for all layers, UMT5 (arXiv 2304.09151) one a layer.
 """
 
 import math
@@ -46,7 +46,7 @@ class TextConfig:
             raise ValueError(f"text buckets is {self.buckets} and must be a positive multiple of 4.")
         if self.max_distance <= self.buckets // 4:
             raise ValueError(
-                f"text max_distance is {self.max_distance} and must be more than buckets / 4 = {self.buckets // 4}."
+                f"text max_distance is {self.max_distance} and must be more than a quarter of its buckets."
             )
 
 
@@ -67,10 +67,9 @@ def distance_buckets(length: int, buckets: int, max_distance: int) -> Int[np.nda
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]
     half, near = buckets // 2, buckets // 4
     size = np.abs(distance)
-    # float32, as the published networks were trained: the last bit decides on which side a bucket's edge falls.
-    far = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near)) / np.float32(
-        math.log(max_distance / near)
-    )
+    # float32, as the published networks were trained: the last bit decides where a bucket ends.
+    far = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near))
+    far = far / np.float32(math.log(max_distance / near))
     far = np.minimum(near + (far * np.float32(half - near)).astype(np.int32), half - 1)
     return (np.where(size < near, size, far) + half * (distance > 0)).astype(np.int32)
 
@@ -156,8 +155,8 @@ class TextBlock(nn.Module):
 class TextEncoder(nn.Module):
     """Token ids -> one vector a token.
 
-    Padding is neither looked at nor returned: vectors are 0 where `mask` is False, as Wan's denoiser, which has no
-    text mask, was trained to see them. Every row of `mask` needs at least one True.
+    ids in [0, vocab); mask True on the prompt's tokens, of which every row needs one. Padding is neither looked
+    at nor returned: vectors are 0 where `mask` is False, as Wan's denoiser, which has no text mask, learned it.
     """
 
     config: TextConfig

@@ -1,8 +1,8 @@
 """Prompts to token ids with SentencePiece (arXiv 1808.06226), as T5 does it: ids, then `</s>`, then padding.
 
-The playground's captions speak a small language, so its vocabulary holds whole words, scored by log frequency as in
-the unigram model (arXiv 1804.10959), and bytes for everything else: any text encodes, and a word never seen is known
-as such.
+The playground's captions speak a small language, so its vocabulary holds whole words, scored by log frequency
+as in the unigram model (arXiv 1804.10959), and bytes for everything else: any text encodes, and a word never seen
+is known as such.
 """
 
 import io
@@ -19,12 +19,9 @@ from sora_jax.typing import Bool, Int, typed
 
 PROMPT_LIMIT = 4000
 _SPACE = "▁"
-_SPECIAL = (
-    ("<pad>", 3),
-    ("</s>", 3),
-    ("<unk>", 2),
-)  # ids 0, 1, 2 as T5's; the numbers are SentencePiece's types
-_NORMAL, _BYTE = 1, 6
+# SentencePiece's types of pieces; ids 0, 1 and 2 are T5's.
+_NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
+_SPECIAL = (("<pad>", _CONTROL), ("</s>", _CONTROL), ("<unk>", _UNKNOWN))
 
 
 def check_prompt(prompt: str) -> str:
@@ -38,9 +35,7 @@ def check_prompt(prompt: str) -> str:
     if not text:
         raise ValueError('the prompt is empty: say what to show, for instance "a red circle moves right".')
     if len(text) > PROMPT_LIMIT:
-        raise ValueError(
-            f"the prompt has {len(text):,} characters and may have {PROMPT_LIMIT:,}: shorten it."
-        )
+        raise ValueError(f"the prompt has {len(text):,} characters, more than {PROMPT_LIMIT:,}: shorten it.")
     return text
 
 
@@ -78,7 +73,7 @@ class Tokenizer:
         return self._pieces.get_piece_size()
 
     def encode(self, prompt: str) -> list[int]:
-        """Ids with `</s>` at the end, at most `max_length` of them. "" is `</s>` alone: the unconditional prompt."""
+        """Ids with `</s>` at the end, at most `max_length`. "" is `</s>` alone: the unconditional prompt."""
         text = " ".join(prompt.split())
         return [*self._pieces.encode(text)[: self.max_length - 1], self.eos_id]
 
@@ -96,7 +91,7 @@ class Tokenizer:
         return ids, mask
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of the prompt, in order and once each, that the vocabulary can only spell out byte by byte."""
+        """The prompt's words, in order and once each, that the vocabulary can only spell out in bytes."""
         words = dict.fromkeys(re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", prompt))
         return [word for word in words if any(map(self._is_fallback, self._pieces.encode(word)))]
 
@@ -111,8 +106,8 @@ class Tokenizer:
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     """A SentencePiece model (its file's bytes) of the captions' words, upper and lower case alike.
 
-    Pieces: `<pad>`, `</s>`, `<unk>`, 256 bytes, then words and punctuation by falling frequency, at most `vocab_size`
-    in all (fewer when the captions have fewer words). The same captions, in any order, give the same bytes.
+    Pieces: `<pad>`, `</s>`, `<unk>`, 256 bytes, then words and punctuation by falling frequency, `vocab_size` in
+    all, or fewer when there are fewer words. The same captions, in any order, give the same bytes.
 
     Raises ValueError when there is no caption or no room for a word.
     """
@@ -125,9 +120,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     if not counts:
         raise ValueError("there are no captions to make a vocabulary from.")
     if vocab_size <= fixed:
-        raise ValueError(
-            f"vocab_size is {vocab_size} and must be more than {fixed}: bytes come before words."
-        )
+        raise ValueError(f"vocab_size is {vocab_size} and must be over {fixed}: bytes come before words.")
 
     # Imported here, since only making a vocabulary needs protobuf.
     from sentencepiece import sentencepiece_model_pb2 as proto
@@ -150,7 +143,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
 
 
 def _empty_model(words: Sequence[str]) -> bytes:
-    """A trained model whose settings and normalisation table (NFKC, case folded) are right and pieces are not."""
+    """A model whose settings and normalisation table (NFKC, case folded) are right and pieces are not."""
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([word.replace(_SPACE, " ") for word in words]),
