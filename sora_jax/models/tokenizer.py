@@ -1,8 +1,8 @@
 """Prompts to token ids with SentencePiece (arXiv 1808.06226), as T5 does it: ids, then `</s>`, then padding.
 
 The playground's captions speak a small language, so its vocabulary holds whole words, scored by log frequency
-as in the unigram model (arXiv 1804.10959), and bytes for everything else: any text encodes, and a word never seen
-is known as such.
+as in the unigram model (arXiv 1804.10959), and bytes for everything else: any text encodes, and a new word is
+known as such.
 """
 
 import io
@@ -106,8 +106,8 @@ class Tokenizer:
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     """A SentencePiece model (its file's bytes) of the captions' words, upper and lower case alike.
 
-    Pieces: `<pad>`, `</s>`, `<unk>`, 256 bytes, then words and punctuation by falling frequency, `vocab_size` in
-    all, or fewer when there are fewer words. The same captions, in any order, give the same bytes.
+    Pieces: `<pad>`, `</s>`, `<unk>`, 256 bytes, then words and punctuation by falling frequency:
+    `vocab_size` in all, or fewer when there are fewer words. The same captions, in any order, give the same bytes.
 
     Raises ValueError when there is no caption or no room for a word.
     """
