@@ -5,8 +5,7 @@
     x ← x + (gelu(norm(x) W_gate) ∘ (norm(x) W_up)) W_down
 
 B[head, i, j] = table[bucket(j - i), head] is learned and sees only the distance between two tokens: exactly
-for near ones, by logarithm for far ones. T5 (arXiv 1910.10683, version 1.1 with arXiv 2002.05202's gated GELU)
-has one table for all layers, UMT5 (arXiv 2304.09151) one a layer.
+for near ones, by logarithm for far ones. T5 (arXiv 1910.10683, version 1.1: gated GELU, arXiv 2002.05202) has one table for all layers, UMT5 (arXiv 2304.09151) one a layer.
 """
 
 import math
@@ -155,8 +154,8 @@ class TextBlock(nn.Module):
 class TextEncoder(nn.Module):
     """Token ids -> one vector a token.
 
-    ids in [0, vocab); mask True on the prompt's tokens, of which every row needs one. Padding is not looked at
-    and comes out as 0: Wan's denoiser, which has no text mask, learned it so.
+    ids in [0, vocab); mask True on the prompt's tokens, of which every row needs one. Padding isn't looked
+    at and comes out as 0: Wan's denoiser, which has no text mask, learned it so.
     """
 
     config: TextConfig

@@ -107,7 +107,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     """A SentencePiece model (its file's bytes) of the captions' words, upper and lower case alike.
 
     Pieces: `<pad>`, `</s>`, `<unk>`, 256 bytes, then words and punctuation by falling frequency:
-    `vocab_size` in all, or fewer when there are fewer words. The same captions, in any order, give the same bytes.
+    `vocab_size` in all, fewer when there are fewer words. The captions' order doesn't change the bytes.
 
     Raises ValueError when there is no caption or no room for a word.
     """
