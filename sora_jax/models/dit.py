@@ -1,0 +1,254 @@
+"""The denoiser: v = DiT(x_σ, 1000·σ, text), a transformer on spacetime patches (arXiv 2212.09748; Wan, 2503.20314).
+
+Each token's noise level steers its own path:  y = LayerNorm(x)·(1 + γ) + β,  x ← x + α·F(y),  where (β, γ, α) is one
+shared MLP of the level plus a table of the block (PixArt's adaLN-single, arXiv 2310.00426).
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sora_jax.nn.attention import Attention
+from sora_jax.nn.embed import TextProjection, TimeEmbedding
+from sora_jax.nn.linear import LECUN, Linear
+from sora_jax.nn.norm import LayerNorm
+from sora_jax.ops.patchify import patchify, unpatchify
+from sora_jax.ops.rope import Rotation, rope_3d
+from sora_jax.typing import Array, Bool, Float, typed
+
+REMAT = {
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+ZEROS = nn.initializers.zeros
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Sizes of the denoiser. Defaults are Wan 2.1's where it has one size of them."""
+
+    in_channels: int
+    """Channels of the latents that come in."""
+    out_channels: int
+    """Channels of the velocity that goes out."""
+    patch: tuple[int, int, int] = (1, 2, 2)
+    """Latent frames, rows and columns in one token."""
+    width: int
+    depth: int
+    """Blocks."""
+    heads: int
+    ffn_width: int
+    text_width: int
+    """Width of the text encoder's features."""
+    freq_width: int = 256
+    """Sinusoids of the noise level."""
+    eps: float = 1e-6
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass recomputes of each block: nothing, all but the weights' matmuls, everything."""
+    unroll: int = 1
+    """Blocks laid out one after another in each turn of the loop over them."""
+    init: Literal["zero", "published"] = "zero"
+    """`zero`: gates, cross attention's output and the head start at 0, so that each block starts as the identity
+    (adaLN-zero, arXiv 2212.09748). `published`: tables start at N(0, 1/width) and the rest at random."""
+
+    def __post_init__(self):
+        for field in (
+            "in_channels",
+            "out_channels",
+            "width",
+            "depth",
+            "heads",
+            "ffn_width",
+            "text_width",
+            "unroll",
+        ):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}: it must be at least 1.")
+        if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
+            raise ValueError(
+                f"width {self.width} in {self.heads} heads: a head must be an even number of entries, at least 6; "
+                f"try heads={max(1, self.width // 64)}."
+            )
+        if len(self.patch) != 3 or min(self.patch) < 1:
+            raise ValueError(f"patch {self.patch}: give three positive sizes (frames, rows, columns).")
+        if self.freq_width < 2 or self.freq_width % 2:
+            raise ValueError(f"freq_width is {self.freq_width}: it must be even and positive.")
+        if self.remat not in ("none", *REMAT):
+            raise ValueError(f"remat is {self.remat!r}: choose none, dots or full.")
+        if self.init not in ("zero", "published"):
+            raise ValueError(f"init is {self.init!r}: choose zero or published.")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+# Sizes of the published networks: arXiv 2503.20314, table 2, and the config.json files beside the weights.
+DIT_WAN2_1_T2V_1_3B = DiTConfig(
+    in_channels=16,
+    out_channels=16,
+    width=1536,
+    depth=30,
+    heads=12,
+    ffn_width=8960,
+    text_width=4096,
+    remat="full",
+)
+DIT_WAN2_1_T2V_14B = dataclasses.replace(DIT_WAN2_1_T2V_1_3B, width=5120, depth=40, heads=40, ffn_width=13824)
+DIT_WAN2_2_TI2V_5B = dataclasses.replace(
+    DIT_WAN2_1_T2V_1_3B, in_channels=48, out_channels=48, width=3072, depth=30, heads=24, ffn_width=14336
+)
+DIT_PLAYGROUND = DiTConfig(
+    in_channels=48,
+    out_channels=48,
+    patch=(1, 1, 1),
+    width=256,
+    depth=6,
+    heads=4,
+    ffn_width=1024,
+    text_width=128,
+)
+
+
+def by_level(x, groups: int):
+    """Tokens [b, n, d] as [b, g, n/g, d] in float32: those that share a noise level lie together."""
+    b, n, d = x.shape
+    return x.astype(jnp.float32).reshape(b, groups, n // groups, d)
+
+
+def modulate(x, shift, scale):
+    """x·(1 + γ) + β in float32, for x [b, n, d] with γ and β [b, g, d] of g noise levels."""
+    y = by_level(x, shift.shape[1]) * (1.0 + scale[:, :, None]) + shift[:, :, None]
+    return y.reshape(x.shape)
+
+
+def gated(x, branch, gate):
+    """x + α·branch, summed in float32, with α [b, g, d]."""
+    y = by_level(x, gate.shape[1]) + by_level(branch, gate.shape[1]) * gate[:, :, None]
+    return y.reshape(x.shape).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Self attention, cross attention to the text, FFN; x [b, n, d], level [b, g, 6, d], text [b, s, d]."""
+
+    config: DiTConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, level, text, rotation: Rotation, text_mask=None):
+        c, zero = self.config, self.config.init == "zero"
+        table = self.param("modulation", _table_init(zero), (6, c.width), jnp.float32)
+        steer = table.reshape(1, 1, 6, c.width) + level
+        shift1, scale1, gate1, shift2, scale2, gate2 = (steer[:, :, i] for i in range(6))
+
+        def norm(x):
+            return LayerNorm(c.eps)(x.astype(jnp.float32))
+
+        y = modulate(norm(x), shift1, scale1).astype(self.dtype)
+        y = Attention(c.heads, c.eps, self.dtype, name="self_attention")(y, rotation=rotation)
+        x = gated(x, y, gate1)
+
+        y = LayerNorm(c.eps, affine=True, name="cross_norm")(x)
+        out_init = ZEROS if zero else LECUN
+        x = x + Attention(c.heads, c.eps, self.dtype, out_init, name="cross_attention")(
+            y, text, mask=text_mask
+        )
+
+        y = modulate(norm(x), shift2, scale2).astype(self.dtype)
+        y = Linear(c.ffn_width, ("embed", "mlp"), dtype=self.dtype, name="ffn_in")(y)
+        y = Linear(c.width, ("mlp", "embed"), dtype=self.dtype, name="ffn_out")(
+            jax.nn.gelu(y, approximate=True)
+        )
+        return gated(x, y, gate2), None
+
+
+class DiT(nn.Module):
+    """Velocity of noised latents. Parameters are float32; matmuls run in `dtype`."""
+
+    config: DiTConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    @typed
+    def __call__(
+        self,
+        x: Float[Array, "b t h w c"],
+        timestep: Float[Array, "b"] | Float[Array, "b g"],
+        text: Float[Array, "b s d"],
+        text_mask: Bool[Array, "b s"] | None = None,
+        positions: Float[Array, "pt"] | None = None,
+    ) -> Float[Array, "b t h w out"]:
+        """Predicts v = ε - x₀.
+
+        Args:
+            x: latents x_σ.
+            timestep: 1000·σ in [0, 1000]: one a clip, one a token frame [b, t], or one a token [b, n].
+            text: features of the prompt.
+            text_mask: which of the s tokens there are; default all (the published networks see zero padding).
+            positions: place in time of each token frame, in token frames; default 0, 1, 2...
+
+        Raises:
+            ValueError: sides that the patch doesn't divide, channels other than the config's, or another count of
+                timesteps or positions.
+        """
+        c = self.config
+        zero = c.init == "zero"
+        if x.shape[-1] != c.in_channels or text.shape[-1] != c.text_width:
+            raise ValueError(
+                f"latents of {x.shape[-1]} channels and text of {text.shape[-1]}: this network takes "
+                f"{c.in_channels} and {c.text_width}."
+            )
+        tokens = patchify(x, c.patch)
+        b, *grid = tokens.shape[:-1]
+        n = grid[0] * grid[1] * grid[2]
+        timestep = timestep if timestep.ndim == 2 else timestep[:, None]
+        if timestep.shape[1] not in (1, grid[0], n):
+            raise ValueError(
+                f"{timestep.shape[1]} timesteps for a grid of {grid} tokens: give 1, {grid[0]} (one a frame) or {n} "
+                "(one a token)."
+            )
+        if positions is not None and positions.shape[0] != grid[0]:
+            raise ValueError(f"{positions.shape[0]} positions for {grid[0]} token frames: give one a frame.")
+
+        level = TimeEmbedding(c.width, c.freq_width, name="time")(timestep)
+        steer = Linear(
+            6 * c.width, ("embed", "mlp"), kernel_init=ZEROS if zero else LECUN, name="time_modulation"
+        )(jax.nn.silu(level)).reshape(b, -1, 6, c.width)
+        text = TextProjection(c.width, self.dtype, name="text")(text)
+        rotation = rope_3d((grid[0], grid[1], grid[2]), c.head_width, positions)
+
+        y = Linear(c.width, ("patch", "embed"), dtype=self.dtype, name="patch_embedding")(
+            tokens.reshape(b, n, tokens.shape[-1])
+        )
+        block = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
+        blocks = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=c.depth,
+            unroll=min(c.unroll, c.depth),
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        y, _ = blocks(c, self.dtype, name="blocks")(y, steer, text, rotation, text_mask)
+
+        table = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)
+        steer = table.reshape(1, 1, 2, c.width) + level[:, :, None]
+        y = modulate(LayerNorm(c.eps)(y.astype(jnp.float32)), steer[:, :, 0], steer[:, :, 1]).astype(
+            self.dtype
+        )
+        size = c.patch[0] * c.patch[1] * c.patch[2] * c.out_channels
+        y = Linear(
+            size, ("embed", "patch"), dtype=self.dtype, kernel_init=ZEROS if zero else LECUN, name="head"
+        )(y)
+        return unpatchify(y.reshape(b, *grid, size), c.patch)
+
+
+def _table_init(zero: bool):
+    def init(key, shape, dtype):
+        return jax.random.normal(key, shape, dtype) * shape[-1] ** -0.5
+
+    return nn.with_logical_partitioning(ZEROS if zero else init, ("modulation", "embed"))
