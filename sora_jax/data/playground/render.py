@@ -3,8 +3,9 @@
     coverage = clip(1/2 - d, 0, 1),  d the signed distance to the shape's edge in pixels (negative inside)
     pixel    = light * (background (1 - coverage) + color * coverage),  in sRGB values
 
-A graded background is soft vertical bands fixed in the world, brightness 1 + 0.5 cos 2π(x / 0.7 + phase) of its colour,
-so that a pan shifts them and a zoom stretches them. Only + - * / and sqrt: the same pixels on any machine.
+A graded background is soft vertical bands fixed in the world, its colour times 1 + 0.5 cos 2π(x / 0.7 +
+phase), so that a pan shifts them and a zoom stretches them. Only + - * / and sqrt: the same pixels on any
+machine.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sora_jax.data.playground.motion import (
     object_track,
     screen_track,
 )
-from sora_jax.data.playground.scene import WALL_WIDTH, BackgroundColor, Color, Scene, Shape
+from sora_jax.data.playground.world import WALL_WIDTH, BackgroundColor, Color, Scene, Shape
 
 __all__ = ["BACKGROUND_RGB", "BAND_WIDTH", "COLOR_RGB", "WALL_RGB", "render"]
 
@@ -79,7 +80,7 @@ def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # Two mirrors fold the plane onto the tenth between the upper tip (at angle 0) and an inner corner (at 36 degrees).
+    # Mirrors fold the plane onto the tenth from the upper tip (angle 0) to an inner corner (36 degrees).
     x, y = np.abs(x), -y
     for nx, ny in ((_COS36, -_SIN36), (-_COS36, -_SIN36)):
         beyond = 2.0 * np.maximum(nx * x + ny * y, 0.0)
@@ -159,14 +160,12 @@ def render(
 ) -> np.ndarray:
     """The clip of a scene, uint8[t, h, w, 3] in sRGB.
 
-    The scene fits itself to any frame: straight motions, light and camera take the whole clip, periodic motions their
-    own time. Raises ValueError for a size, length or rate that is not positive.
+    The scene fits itself to any frame: straight motions, light and camera take the whole clip, periodic
+    motions their own time. Raises ValueError for a size, length or rate that is not positive.
     """
     for name, value in (("height", height), ("width", width), ("frames", frames), ("fps", fps)):
         if not value > 0:
-            raise ValueError(
-                f"{name} {value} is not positive: a clip needs at least one pixel and one frame."
-            )
+            raise ValueError(f"{name} {value} is not positive: choose a number above 0.")
     unit = float(min(height, width))
     times = clip_times(frames)
     seconds = (frames - 1) / fps

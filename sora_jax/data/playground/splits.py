@@ -1,8 +1,8 @@
 """Which combinations training never sees.
 
-About a tenth of the pairs (colour x shape) and (shape x motion) are named here once and for all. A training scene
-has none of them on any object, while every single colour, shape and motion is still seen: a model that gets a held-out
-pair right has composed it.
+About a tenth of the pairs (colour x shape) and (shape x motion) are named here once and for all. A training
+scene has none of them on any object, while every single colour, shape and motion is still seen: a model that
+gets a held-out pair right has composed it.
 """
 
 from __future__ import annotations
