@@ -5,11 +5,13 @@
     x ← x + (gelu(norm(x) W_gate) ∘ (norm(x) W_up)) W_down
 
 B[head, i, j] = table[bucket(j - i), head] is learned and sees only the distance between two tokens: exactly
-for near ones, by logarithm for far ones. T5 (arXiv 1910.10683, version 1.1: gated GELU, arXiv 2002.05202) has one table for all layers, UMT5 (arXiv 2304.09151) one a layer.
+for near ones, by logarithm for far ones. T5 (arXiv 1910.10683, version 1.1: gated GELU, arXiv 2002.05202) has
+one table for all layers, UMT5 (arXiv 2304.09151) one a layer.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +88,7 @@ class PositionBias(nn.Module):
     def __call__(self, length: int):
         c = self.config
         init = nn.with_logical_partitioning(_normal(c.width**-0.5), (None, "heads"))
-        table = self.param("table", init, (c.buckets, c.heads), jnp.float32)
+        table: Any = self.param("table", init, (c.buckets, c.heads), jnp.float32)
         return table[distance_buckets(length, c.buckets, c.max_distance)].transpose(2, 0, 1)
 
 
@@ -168,7 +170,7 @@ class TextEncoder(nn.Module):
     ) -> Float[Array, "b s d"]:
         c = self.config
         init = nn.with_logical_partitioning(_normal(1.0), ("vocab", "embed"))
-        table = self.param("embedding", init, (c.vocab, c.width), jnp.float32)
+        table: Any = self.param("embedding", init, (c.vocab, c.width), jnp.float32)
         x = jnp.take(table, jnp.asarray(ids), axis=0).astype(self.dtype)
         mask = jnp.asarray(mask)
         bias = jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min / 2)[:, None, None, :].astype(jnp.float32)
@@ -180,7 +182,7 @@ class TextEncoder(nn.Module):
             TextBlock,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
             length=c.depth,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
