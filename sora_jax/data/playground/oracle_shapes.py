@@ -1,0 +1,132 @@
+"""Which shape a mask is, and how it turns: correlation with every shape at every angle.
+
+A mask is brought to a common frame by its own centroid and rms radius, so neither place nor size matters. The score of
+"shape k turning from θ0 with n turns" is the mean over frames of corr(mask_t, template_k(θ0 + n τ)); no turning is
+θ0 = n = 0. A whole path has two unknowns, so chance likenesses of single frames do not count.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from sora_jax.data.playground.motion import EXTENT
+from sora_jax.data.playground.render import _DISTANCE
+from sora_jax.data.playground.scene import SHAPES, SPINNABLE
+
+__all__ = ["AREA", "ShapeScore", "score_shapes"]
+
+GRID = 24
+SPAN = 2.2
+_SYMMETRY = {"circle": 1, "ring": 1, "square": 4, "triangle": 3, "star": 5, "heart": 1}
+_STEP = 1.0 / 72.0
+_SCALES = (0.93, 1.0, 1.07)
+_BUCKET = 1.2
+_TURNS = np.concatenate([np.arange(-1.1, -0.39, 0.04), np.arange(0.4, 1.11, 0.04)])
+
+
+class ShapeScore(NamedTuple):
+    """Correlations in [-1, 1] of one shape: upright in all frames, and along its best turning path (`turns`)."""
+
+    still: float
+    spun: float
+    turns: float
+
+
+def _angles(shape: str) -> np.ndarray:
+    if shape not in SPINNABLE:
+        return np.zeros(1)
+    period = 1.0 / _SYMMETRY[shape]
+    return np.arange(round(period / _STEP)) * _STEP
+
+
+def _fine_mask(shape: str, edge: float) -> tuple[np.ndarray, float, float, float]:
+    """Area, middle (y) and rms radius of a shape of radius 1 whose edge is `edge` wide."""
+    axis = np.linspace(-1.5, 1.5, 151)
+    x, y = np.meshgrid(axis, axis)
+    cover = np.clip(0.5 - _DISTANCE[shape](x, y) / edge, 0.0, 1.0)
+    total = cover.sum()
+    middle = float((cover * y).sum() / total)
+    rms = float(np.sqrt((cover * (x * x + (y - middle) ** 2)).sum() / total))
+    return total * 0.02**2, middle, rms, total
+
+
+AREA: dict[str, float] = {shape: float(_fine_mask(shape, 0.02)[0]) for shape in SHAPES}
+"""Area of each shape of radius 1."""
+
+
+@lru_cache(maxsize=32)
+def _templates(bucket: int) -> dict[str, np.ndarray]:
+    """Unit vectors float32[angles, scales, GRID²] of each shape at a radius of _BUCKET ** bucket pixels."""
+    edge = 1.7 / _BUCKET**bucket
+    axis = (np.arange(GRID) + 0.5) / GRID * 2.0 * SPAN - SPAN
+    gx, gy = np.meshgrid(axis, axis)
+    found = {}
+    for shape in SHAPES:
+        _, middle, rms, _ = _fine_mask(shape, edge)
+        angle = 2.0 * np.pi * _angles(shape)[:, None, None, None]
+        scale = rms / np.array(_SCALES)[:, None, None]
+        # The centroid turns with the shape, about which the grid is laid.
+        x, y = gx * scale, gy * scale
+        u = x * np.cos(angle) + y * np.sin(angle)
+        v = y * np.cos(angle) - x * np.sin(angle) + middle
+        cover = np.clip(0.5 - _DISTANCE[shape](u, v) / edge, 0.0, 1.0)
+        cover = cover.reshape(*cover.shape[:2], -1)
+        cover = cover - cover.mean(-1, keepdims=True)
+        found[shape] = (cover / np.linalg.norm(cover, axis=-1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def _patches(alpha: np.ndarray, cx: np.ndarray, cy: np.ndarray, rms: np.ndarray) -> np.ndarray:
+    """Masks [t, h, w] sampled (bilinear) on the common grid: unit vectors float32[t, GRID²]."""
+    frames, height, width = alpha.shape
+    axis = (np.arange(GRID) + 0.5) / GRID * 2.0 * SPAN - SPAN
+    x = np.clip(cx[:, None] + rms[:, None] * axis, 0.0, width - 1.001)[:, None, :]
+    y = np.clip(cy[:, None] + rms[:, None] * axis, 0.0, height - 1.001)[:, :, None]
+    x0, y0 = x.astype(int), y.astype(int)
+    fx, fy = x - x0, y - y0
+    t = np.arange(frames)[:, None, None]
+    top = alpha[t, y0, x0] * (1 - fx) + alpha[t, y0, x0 + 1] * fx
+    low = alpha[t, y0 + 1, x0] * (1 - fx) + alpha[t, y0 + 1, x0 + 1] * fx
+    flat = (top * (1 - fy) + low * fy).reshape(frames, -1)
+    flat = flat - flat.mean(-1, keepdims=True)
+    return (flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def score_shapes(
+    alpha: np.ndarray,
+    cx: np.ndarray,
+    cy: np.ndarray,
+    rms: np.ndarray,
+    weight: np.ndarray,
+    times: np.ndarray,
+    stretch: float,
+) -> dict[str, ShapeScore]:
+    """Every shape's score for masks alpha[t, h, w] with centroid and rms radius in pixels (index coordinates).
+
+    `weight` [t] says how far to trust each frame; `stretch` multiplies the turns that are looked for (long clips).
+    """
+    patches = _patches(alpha, cx, cy, rms)
+    weight = weight / weight.sum()
+    # rms is near 0.7 radii for most shapes.
+    radius = float((weight * rms).sum()) / 0.68
+    templates = _templates(int(np.clip(round(np.log(max(radius, 2.0)) / np.log(_BUCKET)), 4, 18)))
+    scores = {}
+    for shape in SHAPES:
+        bank = templates[shape]
+        match = (patches @ bank.reshape(-1, GRID * GRID).T).reshape(len(patches), *bank.shape[:2]).max(-1)
+        still = float(weight @ match[:, 0])
+        spun, turns = -1.0, 0.0
+        if shape in SPINNABLE:
+            count = match.shape[1]
+            start = np.arange(count)[:, None, None]
+            path = (_TURNS[:, None] * stretch * times / _STEP)[None]
+            index = np.rint(start + path).astype(int) % count
+            along = (match[np.arange(len(times)), index] * weight).sum(-1)
+            k = int(along.argmax())
+            spun, turns = float(along.flat[k]), float(_TURNS[k % len(_TURNS)])
+        scores[shape] = ShapeScore(still, spun, turns)
+    return scores
+
+
+assert EXTENT < SPAN
