@@ -63,8 +63,8 @@ class ModelConfig:
             raise ValueError(f"flow_shift is {self.flow_shift} and must be above 0.")
         if self.dit.in_channels != self.vae.latent_channels or self.dit.out_channels != self.dit.in_channels:
             raise ValueError(
-                f"{self.name}: the DiT goes from {self.dit.in_channels} to {self.dit.out_channels} channels and "
-                f"must keep the VAE's {self.vae.latent_channels}."
+                f"{self.name}: the DiT goes from {self.dit.in_channels} to {self.dit.out_channels} channels "
+                f"and must keep the VAE's {self.vae.latent_channels}."
             )
         if self.dit.text_width != self.text.width:
             raise ValueError(
@@ -86,8 +86,7 @@ def to_json(config: ModelConfig) -> str:
 def from_json(text: str) -> ModelConfig:
     """The inverse of `to_json`.
 
-    Raises ValueError naming what isn't JSON, keys that are missing or unknown, and values of the wrong type or
-    range.
+    Raises ValueError naming what isn't JSON, keys that are missing or unknown, and values of a wrong type or range.
     """
     try:
         tree = json.loads(text)
@@ -150,8 +149,8 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 _WAN_NEGATIVE = (
     "overexposed, frozen picture, blurred details, subtitles, painting, gray, low quality, ugly, "
-    "compression artifacts, extra fingers, badly drawn hands and faces, deformed limbs, cluttered background, "
-    "walking backwards"
+    "compression artifacts, extra fingers, badly drawn hands and faces, deformed limbs, "
+    "cluttered background, walking backwards"
 )
 
 _PLAYGROUND = ModelConfig(
