@@ -8,11 +8,12 @@ and never touch, and no background colour looks like an object's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from sora_jax.data.playground import motion as laws
+from sora_jax.data.playground.chance import Chance
 from sora_jax.data.playground.splits import (
     HELD_OUT_COLOR_SHAPE,
     HELD_OUT_SHAPE_MOTION,
@@ -83,28 +84,6 @@ _MOTIONS_TOGETHER: tuple[Motion, ...] = (*MOTIONS, *MOTIONS, "circles around", "
 _HARD_TO_PLACE: tuple[Motion, ...] = ("circles around", "bounces", *HORIZONTAL, *VERTICAL)
 _CHECK = laws.clip_times(17)
 
-T = TypeVar("T")
-
-
-class _Draw:
-    """Random numbers from the raw words of PCG64, the one stream NumPy promises never to change."""
-
-    def __init__(self, seed: int, stream: int):
-        self._bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream,)))
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
-
-    def uniforms(self, rows: int, columns: int) -> np.ndarray:
-        return ((self._bits.random_raw(rows * columns) >> np.uint64(11)) * 2.0**-53).reshape(rows, columns)
-
-    def chance(self, probability: float) -> bool:
-        return self.uniform() < probability
-
-    def pick(self, values: Sequence[T]) -> T:
-        return values[int(self.uniform() * len(values))]
-
-
 _VALUES: dict[str, Sequence[Any]] = {
     "objects": (1, 2, 3),
     "shape": SHAPES,
@@ -153,13 +132,13 @@ def _check(seed: int, split: str, want: dict[str, Any]) -> None:
         raise ValueError(clash)
 
 
-def _surroundings(draw: _Draw, seed: int, count: int, want: dict[str, Any]) -> Scene:
+def _surroundings(draw: Chance, seed: int, count: int, want: dict[str, Any]) -> Scene:
     """A scene with everything but its objects."""
-    camera: Camera = "still" if count == 3 or draw.chance(0.66) else draw.pick(CAMERAS[1:])
-    light: Light = "steady" if draw.chance(0.7) else draw.pick(LIGHTS[1:])
-    graded, color = draw.chance(0.25), draw.pick(BACKGROUND_COLORS)
+    camera: Camera = "still" if count == 3 or draw.happens(0.66) else draw.pick(CAMERAS[1:])
+    light: Light = "steady" if draw.happens(0.7) else draw.pick(LIGHTS[1:])
+    graded, color = draw.happens(0.25), draw.pick(BACKGROUND_COLORS)
     pan, zoom, phase, wall_x = (draw.uniform(*r) for r in ((0.25, 0.30), (0.19, 0.23), (0, 1), (0.46, 0.54)))
-    occluder = draw.chance(0.12)
+    occluder = draw.happens(0.12)
     if want.get("motion", "moves left") not in HORIZONTAL or want.get("camera", "still") != "still":
         occluder = False
     occluder = want.get("occluder", occluder)
@@ -182,13 +161,13 @@ def _surroundings(draw: _Draw, seed: int, count: int, want: dict[str, Any]) -> S
 
 
 def _attributes(
-    draw: _Draw, want: dict[str, Any], motions: Sequence[Motion], large: float, split: Split
+    draw: Chance, want: dict[str, Any], motions: Sequence[Motion], large: float, split: Split
 ) -> Object | None:
     """One object's attributes, not yet in its place; None where they clash with each other or `split`."""
     shape: Any = draw.pick(SHAPES)
     color: Any = draw.pick(COLORS)
     motion: Any = draw.pick(motions)
-    size: Size | None = "large" if draw.chance(large) else "small"
+    size: Size | None = "large" if draw.happens(large) else "small"
     if motion == "spins":
         shape = draw.pick(SPINNABLE)
     if split == "held_out":
@@ -206,14 +185,16 @@ def _attributes(
     return Object(shape=shape, color=color, size=size, motion=motion, x=0.5, y=0.5, radius=0.1)
 
 
-def _cast(draw: _Draw, count: int, occluder: bool, split: Split, want: dict[str, Any]) -> list[Object] | None:
+def _cast(
+    draw: Chance, count: int, occluder: bool, split: Split, want: dict[str, Any]
+) -> list[Object] | None:
     """The attributes of all objects, in different colours; None where they clash."""
     named = bool(want.keys() & {"shape", "color", "motion"})
     held = 0 if named else draw.pick(range(count))
     cast: list[Object] = []
     for i in range(count):
         part = "all" if split == "held_out" and i != held else split
-        motions = HORIZONTAL if occluder and i == 0 else MOTIONS if count == 1 else _MOTIONS_TOGETHER
+        motions: Any = HORIZONTAL if occluder and i == 0 else MOTIONS if count == 1 else _MOTIONS_TOGETHER
         if i == 0 and "size" in want:
             motions = tuple(m for m in motions if m not in RESIZING)
         obj = _attributes(draw, want if i == 0 else {}, motions, (0.5, 0.4, 0.25)[count - 1], part)
@@ -223,7 +204,7 @@ def _cast(draw: _Draw, count: int, occluder: bool, split: Split, want: dict[str,
     return cast
 
 
-def _places(draw: _Draw, obj: Object, camera: Camera) -> laws.Path:
+def _places(draw: Chance, obj: Object, camera: Camera) -> laws.Path:
     """Many candidates for the floats of an object, each field float64[n, 1]."""
     a, b, c, d, e, f, g = draw.uniforms(7, _CANDIDATES)[:, :, None]
     slack = 0.0 if camera == "still" else 0.1
@@ -280,7 +261,7 @@ def _fits(
     return np.asarray(fits)
 
 
-def _placed(draw: _Draw, scene: Scene, cast: Sequence[Object]) -> tuple[Object, ...] | None:
+def _placed(draw: Chance, scene: Scene, cast: Sequence[Object]) -> tuple[Object, ...] | None:
     """The objects of `cast` in places where they fit together, or None."""
     placed: dict[int, Object] = {}
     tracks: list[laws.Track] = []
@@ -317,7 +298,7 @@ def draw_scene(seed: int, *, split: Split = "train", **constraints: Any) -> Scen
         ValueError: a value outside the world, or constraints that no scene can meet together.
     """
     _check(seed, split, constraints)
-    draw = _Draw(seed, SPLITS.index(split))
+    draw = Chance(seed, SPLITS.index(split))
     u = draw.uniform()
     count = constraints.get("objects", 1 if u < 0.6 else 2 if u < 0.9 else 3)
     if count == 3 and constraints.get("camera", "still") != "still":
