@@ -18,7 +18,6 @@ from sora_jax.media.sniff import VIDEO_FORMATS, kind_of
 
 __all__ = ["Limits", "read"]
 
-SLOPPINESS = 0.1  # frame times of GIF and Matroska are rounded: durations this close to even are even
 # Small bright objects lose 3 dB at their edges with FFmpeg's default.
 CHROMA_UPSAMPLING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -69,8 +68,8 @@ def read(
 
     size: (height, width) in pixels; the middle of the frame at that aspect is kept and scaled. None keeps
         the file's own.
-    fps: frames per second; each is what the file shows at that moment. None keeps the file's rate, or its
-        mean rate where it varies (a still image: 1).
+    fps: frames per second; each is what the file shows at that moment. None keeps the file's rate, or the
+        rate of its shortest frames where it varies (a still image: 1).
     max_frames: stops after so many frames.
     background: colour laid under transparent pixels, by name or as #rrggbb.
 
@@ -90,21 +89,25 @@ def read(
         raise ValueError(
             f"{path} has {length:,} bytes, over the limit of {limits.file_bytes:,}: cut it first"
         )
+    found = meta.read_metadata(path)
     try:
-        frames = _video(path, kind, limits) if kind in VIDEO_FORMATS else _image(path, kind, limits)
-        images, rate = _resample(path, frames, size, fps, max_frames, under, limits)
+        if kind in VIDEO_FORMATS:
+            images, rate = _resample(path, _video(path, kind, limits), size, fps, max_frames, under, limits)
+        else:
+            # WebP and GIF writers merge equal frames, so the file itself no longer knows the rate.
+            written = None if kind == "PNG" else _number(found, "fps")
+            frames = _image(path, kind, limits, found)
+            images, rate = _resample(path, frames, size, fps or written, max_frames, under, limits)
     except (FFmpegError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be decoded ({error}): it is damaged or cut short") from None
-    found = meta.read_metadata(path)
-    return Clip.from_uint8(images, fps or _exact(rate, found), found)
+    written = _number(found, "fps")
+    close = written is not None and abs(written - rate) <= 0.03 * rate
+    return Clip.from_uint8(images, written if close and written and fps is None else rate, found)
 
 
-def _exact(rate: float, metadata: dict[str, Any]) -> float:
-    """The rate that was written where the file's rounded times agree with it."""
-    written = metadata.get("fps")
-    if isinstance(written, int | float) and abs(written - rate) <= 0.03 * rate:
-        return float(written)
-    return rate
+def _number(metadata: dict[str, Any], name: str) -> float | None:
+    value = metadata.get(name)
+    return float(value) if isinstance(value, int | float) and 0 < value < 1e4 else None
 
 
 def _color(name: str) -> tuple[int, int, int]:
@@ -166,8 +169,8 @@ def _resample(
         end = max(end, start + frame.seconds)
         _check(path, _Header(*frame.image.size, count, end), limits)
         if fps is not None:
-            # Output k is the last frame that starts by k / fps: the previous one is due until this one starts.
-            while previous is not None and (len(kept) + 1e-3) / fps < start:
+            # Output k is the last frame to start by k / fps: the previous one is due until this one starts.
+            while previous is not None and len(kept) / fps + _tolerance(fps) < start:
                 if keep(previous):
                     return np.stack(kept), fps
             previous = _fit(frame.image, size, under)
@@ -178,7 +181,7 @@ def _resample(
     if not count:
         raise ValueError(f"{path} holds no frames that can be decoded: it is damaged or cut short")
     if fps is not None and previous is not None:
-        while not kept or (len(kept) + 0.999) / fps <= end:
+        while not kept or len(kept) + 1 <= end * fps + 0.25:
             if keep(previous):
                 break
         return np.stack(kept), fps
@@ -186,14 +189,21 @@ def _resample(
 
 
 def _even(frames: np.ndarray, starts: np.ndarray, end: float) -> tuple[np.ndarray, float]:
-    """Frames at their mean rate, repeated or dropped where the file's own rate varies."""
+    """Frames at an even rate: repeated where the file shows them longer than its shortest ones."""
     if len(frames) == 1 or end <= 0:
         return frames, 1.0 / end if end > 0 else 1.0
-    rate = len(frames) / end
-    due = np.arange(len(frames)) / rate
-    if np.abs(starts - due).max() * rate < 0.5 + SLOPPINESS:
-        return frames, _tidy(rate)
-    return frames[np.searchsorted(starts, due + 1e-3 / rate, side="right") - 1], _tidy(rate)
+    mean = len(frames) / end
+    if np.abs(starts * mean - np.arange(len(frames))).max() < 0.5:
+        return frames, _tidy(mean)
+    # A tenth of the frames may come too close together: cameras stutter.
+    rate = _tidy(1 / float(np.quantile(np.diff(starts), 0.1, method="higher")))
+    due = np.arange(max(int(end * rate + 0.25), 1)) / rate
+    return frames[np.searchsorted(starts, due + _tolerance(rate), side="right") - 1], rate
+
+
+def _tolerance(rate: float) -> float:
+    """Seconds that a frame may start late and still be on time: files round to hundredths of a second."""
+    return min(0.006, 0.25 / rate)
 
 
 def _tidy(rate: float) -> float:
@@ -224,7 +234,7 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, under: tuple[int, int
     return np.asarray(image)
 
 
-def _image(path: Path, kind: str, limits: Limits) -> Iterator[_Shown]:
+def _image(path: Path, kind: str, limits: Limits, found: dict[str, Any]) -> Iterator[_Shown]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limits say it better
         image = Image.open(path, formats=[kind])
@@ -239,6 +249,8 @@ def _image(path: Path, kind: str, limits: Limits) -> Iterator[_Shown]:
             seconds = float(image.info.get("duration") or 0) / 1000
             if count > 1 and seconds <= 0.01:
                 seconds = 0.1  # as every browser shows them
+            if count == 1 and kind == "WEBP" and "frames" in found:  # a clip in which nothing moved
+                seconds = (_number(found, "frames") or 1.0) / (_number(found, "fps") or 1.0)
             yield _Shown(start, seconds, ImageOps.exif_transpose(image))
             start += seconds
 

@@ -13,7 +13,6 @@ import numpy as np
 from av.error import BlockingIOError as NotYet
 from av.error import EOFError as Ended
 from av.filter import Graph
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -74,13 +73,14 @@ def write(path: str | Path, clip: Clip) -> Path:
 
     mp4 is H.264 4:2:0 with its index in front; an odd side is padded by one pixel, which `read` takes off.
     webm is VP9, gif has one palette made for the clip, webp is lossless up to 256x256 and quality 90 above.
-    png holds one frame; of a longer clip it holds a sheet of all frames in rows. Equal clips give equal bytes.
+    png holds one frame; of a longer clip it holds a sheet of all frames in rows.
+    On one machine, equal clips give equal bytes.
 
     Raises ValueError for an unknown ending or metadata that JSON can't hold, OSError for a place that can't
     be written to. The file appears whole or not at all.
     """
     path = check_output(path)
-    tags = {"fps": clip.fps, **clip.metadata}
+    tags = {**clip.metadata, "fps": clip.fps, "frames": len(clip)}
     text = meta.dumps(tags)
     with atomic(path) as temporary:
         WRITERS[path.suffix.lower()](temporary, clip, text)
@@ -104,17 +104,23 @@ def _mp4(path: Path, clip: Clip, text: str) -> None:
         format="mp4",
         options={"movflags": "use_metadata_tags+faststart", "fflags": "+bitexact"},
     )
-    _encode(container, frames, clip, "libx264", {"crf": "10" if h * w <= SMALL else "17"}, tags)
+    _encode(container, frames, clip, "libx264", {"crf": "10" if h * w <= SMALL else "17"}, tags, "left")
 
 
 def _webm(path: Path, clip: Clip, text: str) -> None:
     container = av.open(str(path), "w", format="webm", options={"fflags": "+bitexact"})
     options = {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"}
-    _encode(container, clip.to_uint8(), clip, "libvpx-vp9", options, {meta.TAG: text})
+    _encode(container, clip.to_uint8(), clip, "libvpx-vp9", options, {meta.TAG: text}, "center")
 
 
 def _encode(
-    container: Any, frames: np.ndarray, clip: Clip, codec: str, options: dict[str, str], tags: dict[str, str]
+    container: Any,
+    frames: np.ndarray,
+    clip: Clip,
+    codec: str,
+    options: dict[str, str],
+    tags: dict[str, str],
+    chroma: str,
 ) -> None:
     with container:
         container.metadata.update(tags)
@@ -126,15 +132,35 @@ def _encode(
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND,
-            )
+        for index, frame in enumerate(_yuv(frames, chroma)):
+            frame.pts, frame.time_base = index, 1 / _rate(clip.fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _yuv(frames: np.ndarray, chroma: str) -> Iterator[av.VideoFrame]:
+    """BT.709 limited range 4:2:0, its colour samples where this codec's decoders look for them."""
+    graph, source = _graph(frames)
+    scale = graph.add(
+        "scale",
+        f"out_color_matrix=bt709:out_range=tv:out_chroma_loc={chroma}"
+        ":flags=bicubic+accurate_rnd+full_chroma_inp+bitexact",
+    )
+    form, sink = graph.add("format", "pix_fmts=yuv420p"), graph.add("buffersink")
+    source.link_to(scale)
+    scale.link_to(form)
+    form.link_to(sink)
+    graph.configure()
+    for image in frames:
+        graph.push(av.VideoFrame.from_ndarray(image, format="rgb24"))
+        yield cast(av.VideoFrame, graph.pull())
+
+
+def _graph(frames: np.ndarray) -> tuple[Graph, Any]:
+    h, w = frames.shape[1:3]
+    graph = Graph()
+    form = av.VideoFormat("rgb24", w, h)
+    return graph, graph.add_buffer(width=w, height=h, format=form, time_base=Fraction(1, 100))
 
 
 def _gif(path: Path, clip: Clip, text: str) -> None:
@@ -161,9 +187,7 @@ def _gif(path: Path, clip: Clip, text: str) -> None:
 
 
 def _palette_graph(frames: np.ndarray) -> Graph:
-    h, w = frames.shape[1:3]
-    graph = Graph()
-    source = graph.add_buffer(width=w, height=h, format="rgb24", time_base=Fraction(1, 100))
+    graph, source = _graph(frames)
     split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=full:reserve_transparent=0")
     use, sink = graph.add("paletteuse", "dither=sierra2_4a"), graph.add("buffersink")
     source.link_to(split)
