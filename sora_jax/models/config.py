@@ -86,7 +86,7 @@ def to_json(config: ModelConfig) -> str:
 def from_json(text: str) -> ModelConfig:
     """The inverse of `to_json`.
 
-    Raises ValueError naming what isn't JSON, keys that are missing or unknown, and values of a wrong type or range.
+    Raises ValueError for text that is no JSON, and names missing and unknown keys and wrong values.
     """
     try:
         tree = json.loads(text)

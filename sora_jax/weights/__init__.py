@@ -1,0 +1,20 @@
+"""Find, load, save and convert checkpoints."""
+
+from sora_jax.weights.checkpoint import NETWORKS, Checkpoint, abstract_params, find, load, save
+from sora_jax.weights.diffusers_text import from_diffusers_text
+from sora_jax.weights.tensors import TensorFile, check_shapes, shapes_of, write_files, write_tensors
+
+__all__ = [
+    "NETWORKS",
+    "Checkpoint",
+    "TensorFile",
+    "abstract_params",
+    "check_shapes",
+    "find",
+    "from_diffusers_text",
+    "load",
+    "save",
+    "shapes_of",
+    "write_files",
+    "write_tensors",
+]
