@@ -1,0 +1,51 @@
+"""Rectified flow with a noise level for every token: training draws, guidance, samplers, generations."""
+
+from sora_jax.diffusion.conditions import PerStep, at_step
+from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, noise_from_velocity, velocity
+from sora_jax.diffusion.generation import Generation, finish, remask, run, start, step
+from sora_jax.diffusion.guidance import Guided, guide, interval, ramp
+from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
+from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
+from sora_jax.diffusion.saved import restore, save
+from sora_jax.diffusion.schedule import LogitNormal, capped, sampling_sigmas, scaled, shift, staggered
+
+__all__ = [
+    "SAMPLERS",
+    "TEXT_TO_VIDEO",
+    "DPMSolverPP",
+    "Euler",
+    "Generation",
+    "Guided",
+    "Heun",
+    "LevelMix",
+    "LogitNormal",
+    "PerStep",
+    "Sampler",
+    "Stepper",
+    "UniPC",
+    "at_step",
+    "capped",
+    "data_from_velocity",
+    "draw_batch",
+    "draw_levels",
+    "draw_unknown",
+    "finish",
+    "flow_loss",
+    "guide",
+    "interpolate",
+    "interval",
+    "noise_from_velocity",
+    "ramp",
+    "remask",
+    "restore",
+    "run",
+    "sampler",
+    "sampling_sigmas",
+    "save",
+    "scaled",
+    "shift",
+    "staggered",
+    "start",
+    "step",
+    "velocity",
+]

@@ -65,6 +65,18 @@ def capped(
     return rows[moving[0] :] if len(moving) else rows[-2:]
 
 
+@typed
+def scaled(
+    sigmas: Float[np.ndarray, "levels"], strength: Float[np.ndarray, "t"], s: float | int = 1.0
+) -> Float[np.ndarray, "levels t"]:
+    """Frame f runs from level `strength[f]` in [0, 1] to 0 in as many steps as `sigmas`, which has shift `s`.
+
+    As `capped`, but of a shape that doesn't depend on the strengths, and with all of its steps well spent.
+    """
+    plain = shift(sigmas.astype(np.float64)[:, None], 1 / s) * shift(strength.astype(np.float64)[None], 1 / s)
+    return shift(plain, s).astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogitNormal:
     """Training levels: σ = shift(sigmoid(mean + std·n), s) with n ~ N(0, 1)."""
