@@ -1,0 +1,105 @@
+"""Makes a video from words.
+
+sora-jax generate "a red circle moves right" --out clip.mp4 --seed 0
+
+sora-jax generate "a blue star spins" --variations 4 --aspect 16:9 --out star.gif
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+__all__ = ["Args", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Options of `sora-jax generate`; what isn't given is the model's default."""
+
+    prompt: tyro.conf.Positional[str]
+    """What to show, for instance "a red circle moves right"."""
+    out: Path | None = None
+    """Where to write it: .mp4, .webm, .gif, .webp, or .png (one frame, or a sheet of all). By default an mp4 named
+    after the prompt, here. Several variations get -1, -2, ... in their names."""
+    seed: int = 0
+    """The noise to start from; the same seed gives the same clip. Variation i has seed + i."""
+    variations: int = 1
+    """How many clips of the prompt to make, as one batch."""
+    seconds: float | None = None
+    """How long."""
+    frames: int | None = None
+    """How long, in frames, in place of seconds; 1 makes a picture."""
+    fps: float | None = None
+    """Frames a second."""
+    size: str | None = None
+    """WIDTHxHEIGHT in pixels, as in 64x64."""
+    aspect: str | None = None
+    """WIDTH:HEIGHT, as in 16:9, with about as many pixels as the model's default; in place of size."""
+    steps: int | None = None
+    """Sampling steps; more are slower and truer."""
+    guidance: float | None = None
+    """How strongly the words steer; 1 is no guidance."""
+    negative: str | None = None
+    """What to steer away from."""
+    sampler: str | None = None
+    """euler, heun or unipc."""
+    model: str = "playground"
+    """A model's name, or a folder of weights."""
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that isn't there: a default name replaces nothing."""
+    found, number = path, 2
+    while found.exists():
+        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return found
+
+
+def _outputs(args: Args) -> list[Path]:
+    from sora_jax.media import check_output
+    from sora_jax.studio.prompts import file_stem
+
+    if args.variations < 1:
+        raise ValueError(f"variations is {args.variations} and must be at least 1.")
+    first = check_output(args.out or _free(Path(file_stem(args.prompt) + ".mp4")))
+    if args.variations == 1:
+        return [first]
+    numbers = range(1, args.variations + 1)
+    return [check_output(first.with_name(f"{first.stem}-{i}{first.suffix}")) for i in numbers]
+
+
+def run(args: Args) -> int:
+    """Generates and writes; prints the path of each file."""
+    from sora_jax.studio.request import check_request
+
+    check_request(variations=args.variations, steps=args.steps, guidance=args.guidance, seed=args.seed)
+    outputs = _outputs(args)
+    from sora_jax.models.tokenizer import check_prompt
+
+    check_prompt(args.prompt)
+    from sora_jax.studio.pipeline import load
+    from sora_jax.studio.progress import bar
+
+    pipeline = load(args.model)
+    with bar() as report:
+        clips = pipeline.generate(
+            [args.prompt],
+            seed=args.seed,
+            variations=args.variations,
+            seconds=args.seconds,
+            frames=args.frames,
+            fps=args.fps,
+            size=args.size,
+            aspect=args.aspect,
+            steps=args.steps,
+            guidance=args.guidance,
+            negative=args.negative,
+            sampler=args.sampler,
+            progress=report,
+        )
+    for clip, path in zip(clips, outputs, strict=True):
+        print(clip.save(path))
+    sys.stdout.flush()
+    return 0

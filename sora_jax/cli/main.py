@@ -1,0 +1,141 @@
+"""`sora-jax COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit code.
+
+Exit codes: 0 done, 1 something failed, 2 the command was not used right, 130 interrupted.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["main"]
+
+
+class Command(NamedTuple):
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "generate": Command(
+        "Make a video from words.", 'sora-jax generate "a red circle moves right" --out clip.mp4'
+    ),
+    "sample": Command(
+        "Run a sampling experiment: a file of prompts and settings.",
+        "sora-jax sample experiments/sample/playground_gallery.py --out gallery",
+    ),
+    "train": Command(
+        "Train a network, or go on with a run that stopped.",
+        "sora-jax train experiments/train/playground_dit.py --workdir runs/dit",
+    ),
+    "data": Command(
+        "Turn a folder of clips and captions into a dataset.",
+        "sora-jax data folder clips --out datasets/clips",
+    ),
+    "eval": Command("Measure how well a model follows prompts.", "sora-jax eval playground --count 200"),
+    "bench": Command("Time the operations on this machine.", "sora-jax bench ops"),
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = ["sora-jax: an open Sora in JAX. Text to video, from a laptop to a pod.", ""]
+    lines += ["usage: sora-jax COMMAND [options]", "", "commands:"]
+    for name, command in COMMANDS.items():
+        lines += [f"  {name:{width}}  {command.summary}", f"  {'':{width}}  $ {command.example}"]
+    lines += ["", "`sora-jax COMMAND --help` lists a command's options; `sora-jax --version` the version."]
+    return "\n".join(lines)
+
+
+def _prepare() -> None:
+    """Settings that JAX reads when it is imported: compiled programs are kept, so the next start is quick."""
+    from platformdirs import user_cache_dir
+
+    folder = os.environ.get("SORA_JAX_CACHE") or user_cache_dir("sora_jax", appauthor=False)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(folder).expanduser() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # A cached program names all the machine's features that it may use, and the loader logs each at length.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _parse(module: Any, name: str, arguments: Sequence[str]) -> Any:
+    import tyro
+
+    # The module's docstring holds the examples, so its line breaks are kept.
+    return tyro.cli(
+        module.Args,
+        prog=f"sora-jax {name}",
+        description=module.__doc__,
+        args=list(arguments),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    """What runs the command: its `main(arguments)`, or its `run(args)` on the options it declares."""
+    module = importlib.import_module(f"sora_jax.cli.{name}")
+    own = getattr(module, "main", None)
+    return own if own is not None else lambda arguments: module.run(_parse(module, name, arguments))
+
+
+def _say(text: object) -> None:
+    line = " ".join(str(text).split())
+    print(f"sora-jax: {line}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning):
+        _say(f"note: {message}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name in ("-h", "--help", "help", ""):
+        print(_help(), file=sys.stdout if name else sys.stderr)
+        return 0 if name else 2
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"sora-jax {version('sora_jax')}")
+        return 0
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, 1)
+        mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."
+        _say(f"there is no command {name!r}: {mend}")
+        return 2
+    _prepare()
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _command(name)(rest) or 0
+        except ValueError as error:
+            if os.environ.get("SORA_JAX_TRACEBACK"):
+                raise
+            _say(error)
+            return 2
+        except BrokenPipeError:
+            # The reader went away, as `| head` does; the rest of the output has no place to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:
+            if os.environ.get("SORA_JAX_TRACEBACK"):
+                raise
+            _say(error)
+            return 2 if isinstance(error, (FileNotFoundError, IsADirectoryError, PermissionError)) else 1
+        except MemoryError:
+            _say("there is not enough memory: ask for a smaller or shorter clip, or fewer variations.")
+            return 1
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The compiled programs of sampling. Parameters are arguments, so a program is one for all weights of a config.
+
+tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sora_jax.diffusion import Generation, Guided, Sampler, guide, run, start
+from sora_jax.models.dit import DiT, DiTConfig
+from sora_jax.models.text import TextConfig, TextEncoder
+from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
+
+__all__ = ["advance", "begin", "decode", "denoise", "encode", "encode_text", "timesteps"]
+
+TIMESTEPS = 1000.0
+
+
+def timesteps(sigma: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
+    """Levels [b, t, 1, 1] or [b, t, h, w] of latents as the denoiser's 1000·σ, [b, t'] or [b, n] of its tokens.
+
+    A token that holds several latents has the level of the noisiest.
+    """
+    b, t, h, w = sigma.shape
+    pt, ph, pw = patch
+    ph, pw = (ph, pw) if h > 1 or w > 1 else (1, 1)
+    sigma = sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6))
+    return TIMESTEPS * sigma.reshape(b, -1)
+
+
+def _text(params: Any, ids: Any, mask: Any, config: TextConfig, dtype: Any) -> jax.Array:
+    return TextEncoder(config, dtype).apply({"params": params}, ids, mask)  # pyright: ignore
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def encode_text(params: Any, ids: Any, mask: Any, *, config: TextConfig, dtype: Any) -> jax.Array:
+    """Token ids and mask [b, s] -> features [b, s, d]."""
+    return _text(params, ids, mask, config, dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def denoise(
+    params: Any, x: Any, timestep: Any, text: Any, text_mask: Any = None, *, config: DiTConfig, dtype: Any
+) -> jax.Array:
+    """One evaluation of the denoiser."""
+    return DiT(config, dtype).apply({"params": params}, x, timestep, text, text_mask)  # pyright: ignore
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "shape", "sampler", "guided"))
+def begin(
+    params: Any,
+    ids: Any,
+    mask: Any,
+    seeds: Any,
+    sigmas: Any,
+    *,
+    config: TextConfig,
+    dtype: Any,
+    shape: tuple[int, int, int, int],
+    sampler: Sampler,
+    guided: bool,
+) -> tuple[Generation, Any, Any]:
+    """The generation before its first step, and the text of its prompts and of the negative.
+
+    ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
+    sigmas: [steps + 1]; shape: (t, h, w, c) of one clip's latents.
+    """
+    text = _text(params, ids, mask, config, dtype)
+    b = seeds.shape[0]
+    # A key for each clip, so that its noise is the same in any batch.
+    generation = start(jax.vmap(jax.random.key)(seeds), (b, *shape), sigmas, stepper=sampler.stepper)
+    return generation, text[:b], text[b:] if guided else None
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def advance(
+    params: Any, generation: Generation, cond: Any, steps: Any, *, config: DiTConfig, dtype: Any
+) -> Generation:
+    """`steps` (an array: one program for any number) more steps. `cond` is text [b, s, d], or `Guided` of two."""
+
+    def velocity(x, sigma, text):
+        level = timesteps(sigma, config.patch)
+        return DiT(config, dtype).apply({"params": params}, x, level, text)  # pyright: ignore
+
+    return run(generation, guide(velocity) if isinstance(cond, Guided) else velocity, cond, steps)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def encode(params: Any, pixels: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
+    """Pixels [b, t, h, w, 3] in [-1, 1] -> normalised latents (the mean)."""
+    mean, _ = VAE(config, dtype).apply({"params": params}, pixels, method="encode")  # pyright: ignore
+    return normalize(mean, config)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def decode(params: Any, latents: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
+    """Normalised latents -> pixels in [-1, 1], clipped."""
+    z = denormalize(latents, config)
+    pixels = VAE(config, dtype).apply({"params": params}, z, method="decode")  # pyright: ignore
+    return jnp.clip(pixels.astype(jnp.float32), -1.0, 1.0)  # pyright: ignore

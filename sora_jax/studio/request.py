@@ -1,0 +1,155 @@
+"""What one batch of clips is to be: every choice made, checked, and equal for equal requests."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sora_jax.diffusion.samplers import SAMPLERS
+from sora_jax.models.config import ModelConfig
+from sora_jax.studio.size import ClipSize, resolve_size
+
+__all__ = ["Request", "check_memory", "check_request", "memory_needed", "resolve"]
+
+
+MAX_BATCH = 256
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+SEEDS = 2**32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """A batch: row i shows prompts[i] from the noise of seeds[i]."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    size: ClipSize
+    steps: int
+    guidance: tuple[float, ...]
+    """The guidance of each step."""
+    negative: str
+    sampler: str
+
+    @property
+    def guided(self) -> bool:
+        """Whether the network must also be asked without the prompt."""
+        return any(g != 1 for g in self.guidance)
+
+    def settings(self, row: int) -> dict[str, Any]:
+        """What makes row `row` again, as JSON holds it."""
+        same = len(set(self.guidance)) == 1
+        return {
+            "prompt": self.prompts[row],
+            "seed": self.seeds[row],
+            "steps": self.steps,
+            "guidance": self.guidance[0] if same else list(self.guidance),
+            "negative": self.negative,
+            "sampler": self.sampler,
+            **dataclasses.asdict(self.size),
+        }
+
+
+def check_request(
+    *,
+    variations: int = 1,
+    steps: int | None = None,
+    guidance: float | Sequence[float] | np.ndarray | None = None,
+    seed: int | Sequence[int] = 0,
+) -> None:
+    """Raises ValueError for a number that no model takes."""
+    if not 1 <= variations <= MAX_BATCH:
+        raise ValueError(f"variations is {variations} and must be from 1 to {MAX_BATCH}.")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"steps is {steps} and must be from 1 to {MAX_STEPS}.")
+    for value in np.atleast_1d(np.asarray(1.0 if guidance is None else guidance, np.float64)).ravel():
+        if not (math.isfinite(value) and 0 <= value <= MAX_GUIDANCE):
+            raise ValueError(
+                f"guidance is {value:g} and must be from 0 to {MAX_GUIDANCE:g}; 1 is no guidance."
+            )
+    for one in [seed] if isinstance(seed, int) else seed:
+        if int(one) != one or not 0 <= one < SEEDS:
+            raise ValueError(f"seed is {one} and must be a whole number from 0 to {SEEDS - 1}.")
+
+
+def resolve(
+    config: ModelConfig,
+    prompts: Sequence[str],
+    *,
+    seed: int | Sequence[int] = 0,
+    variations: int = 1,
+    seconds: float | None = None,
+    frames: int | None = None,
+    fps: float | None = None,
+    size: str | tuple[int, int] | None = None,
+    aspect: str | None = None,
+    steps: int | None = None,
+    guidance: float | Sequence[float] | np.ndarray | None = None,
+    negative: str | None = None,
+    sampler: str | None = None,
+) -> Request:
+    """The request, with the model's defaults where nothing is said. See `Pipeline.generate`."""
+    check_request(variations=variations, steps=steps, guidance=guidance, seed=seed)
+    defaults = config.defaults
+    rows = len(prompts) * variations
+    if not prompts:
+        raise ValueError("there are no prompts: give at least one.")
+    if rows > MAX_BATCH:
+        raise ValueError(f"{rows} clips at once are too many: make at most {MAX_BATCH} in one batch.")
+    if isinstance(seed, int):
+        seeds = tuple((seed + row) % SEEDS for row in range(rows))
+    elif len(seed) == rows:
+        seeds = tuple(int(one) for one in seed)
+    else:
+        raise ValueError(f"{len(seed)} seeds for {rows} clips: give one each, or a single number.")
+    steps = defaults.steps if steps is None else steps
+    sampler = defaults.sampler if sampler is None else sampler
+    if sampler not in SAMPLERS:
+        raise ValueError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}.")
+    curve = np.atleast_1d(np.asarray(defaults.guidance if guidance is None else guidance, np.float64))
+    if curve.shape not in ((1,), (steps,)):
+        raise ValueError(f"guidance has shape {curve.shape}: give one number, or {steps}, one a step.")
+    negative = defaults.negative_prompt if negative is None else negative
+    return Request(
+        prompts=tuple(prompt for prompt in prompts for _ in range(variations)),
+        seeds=seeds,
+        size=resolve_size(config, seconds=seconds, frames=frames, fps=fps, size=size, aspect=aspect),
+        steps=steps,
+        guidance=tuple(float(g) for g in np.broadcast_to(curve, (steps,))),
+        negative=" ".join(negative.split()),
+        sampler=sampler,
+    )
+
+
+def memory_needed(config: ModelConfig, request: Request) -> int:
+    """About how many bytes the request takes at its worst moment, the weights not counted.
+
+    An estimate for refusing what can't work: attention's logits in full and a few copies of the widest features.
+    """
+    size, dit, vae = request.size, config.dit, config.vae
+    batch = len(request.prompts)
+    t, h, w, _ = vae.latent_shape(size.frames, size.height, size.width)
+    tokens = (t // dit.patch[0]) * (h // dit.patch[1]) * (w // dit.patch[2])
+    per_token = 6 * dit.width + 2 * dit.ffn_width + dit.heads * tokens
+    denoiser = 4 * batch * (2 if request.guided else 1) * tokens * per_token
+    positions = size.frames * (size.height // vae.patch_size) * (size.width // vae.patch_size)
+    decoder = 4 * batch * positions * 5 * vae.decoder_width * vae.multipliers[0]
+    return max(denoiser, decoder)
+
+
+def check_memory(config: ModelConfig, request: Request) -> None:
+    """Raises ValueError for a request that this machine's memory can't hold."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats() or {}
+    have = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    need, size = memory_needed(config, request), request.size
+    if need > have:
+        raise ValueError(
+            f"{len(request.prompts)} clips of {size.width}x{size.height} and {size.frames} frames need about "
+            f"{need / 2**30:,.0f} GiB and this device has {have / 2**30:,.0f}: "
+            "ask for a smaller or shorter clip, or fewer variations."
+        )
