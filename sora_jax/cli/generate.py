@@ -21,8 +21,8 @@ class Args:
     prompt: tyro.conf.Positional[str]
     """What to show, for instance "a red circle moves right"."""
     out: Path | None = None
-    """Where to write it: .mp4, .webm, .gif, .webp, or .png (one frame, or a sheet of all). By default an mp4 named
-    after the prompt, here. Several variations get -1, -2, ... in their names."""
+    """Where to write it: .mp4, .webm, .gif, .webp, or .png (one frame, or a sheet of all). By default an mp4
+    named after the prompt, here. Several variations get -1, -2, ... in their names."""
     seed: int = 0
     """The noise to start from; the same seed gives the same clip. Variation i has seed + i."""
     variations: int = 1

@@ -1,4 +1,4 @@
-"""Words to clips: text features, noise, the sampler's steps along v, and the decoder, each a compiled program."""
+"""Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
 
 import contextlib
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Pipeline:
         self.dtype = jnp.dtype(dtype)
 
     def encode_text(self, prompts: Sequence[str]) -> tuple[jax.Array, np.ndarray]:
-        """Features float[b, s, d] of the prompts and bool[b, s], true where there are words. "" is allowed."""
+        """Features float[b, s, d] of the prompts and bool[b, s], true on their words. "" is allowed."""
         ids, mask = self.tokenizer(list(prompts))
         features = programs.encode_text(
             self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype
@@ -67,7 +67,7 @@ class Pipeline:
         )
 
     def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
-        """Normalised latents [t', h', w', c] of a clip, or [b, t', h', w', c] of pixels [b, t, h, w, 3] in [-1, 1].
+        """Normalised latents [t', h', w', c] of a clip, or a batch of them of pixels [b, t, h, w, 3] in [-1, 1].
 
         Raises ValueError for a size that doesn't fit, naming the nearest that does.
         """
@@ -113,9 +113,9 @@ class Pipeline:
 
         Args:
             prompt: what to show. Words that the model never saw are named in a warning.
-            seed: where the noise comes from, in [0, 2³²): clip i of the batch has seed + i (or seed[i]), written in
-                its metadata; the clip of a prompt and a seed is the same in any batch, but for rounding.
-            seconds, frames: how long, one of them; a clip has 1 + k·f frames, and seconds are met within a frame.
+            seed: where the noise comes from, in [0, 2³²): clip i of the batch has seed + i (or seed[i]), written
+                in its metadata; the clip of a prompt and a seed is the same in any batch, but for rounding.
+            seconds, frames: how long, one of them; a clip has 1 + k·f frames, seconds are met within a frame.
             fps: frames a second.
             size: (height, width) in pixels or "WIDTHxHEIGHT".
             aspect: "16:9", at about the default's area, in place of size.

@@ -20,7 +20,7 @@ TIMESTEPS = 1000.0
 
 
 def timesteps(sigma: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
-    """Levels [b, t, 1, 1] or [b, t, h, w] of latents as the denoiser's 1000·σ, [b, t'] or [b, n] of its tokens.
+    """Levels [b, t, 1, 1] or [b, t, h, w] of latents as the denoiser's 1000·σ: [b, t'] or [b, n] tokens.
 
     A token that holds several latents has the level of the noisiest.
     """
@@ -79,7 +79,7 @@ def begin(
 def advance(
     params: Any, generation: Generation, cond: Any, steps: Any, *, config: DiTConfig, dtype: Any
 ) -> Generation:
-    """`steps` (an array: one program for any number) more steps. `cond` is text [b, s, d], or `Guided` of two."""
+    """`steps` (an array: one program for any number) more. `cond` is text [b, s, d], or `Guided` of two."""
 
     def velocity(x, sigma, text):
         level = timesteps(sigma, config.patch)

@@ -127,7 +127,7 @@ def resolve(
 def memory_needed(config: ModelConfig, request: Request) -> int:
     """About how many bytes the request takes at its worst moment, the weights not counted.
 
-    An estimate for refusing what can't work: attention's logits in full and a few copies of the widest features.
+    An estimate to refuse what can't work: attention's logits in full and a few copies of the widest features.
     """
     size, dit, vae = request.size, config.dit, config.vae
     batch = len(request.prompts)

@@ -1,7 +1,7 @@
-"""How long and how large a clip may be: what was asked for, turned into sides and frames that fit the latents.
+"""How long and how large a clip may be: what was asked for, as sides and frames that fit the latents.
 
-A clip has 1 + k·f frames, f being the VAE's temporal factor, so n seconds are n·fps frames and one more: 2 s at 8 fps
-are frames 0 to 16. Sides are multiples of the VAE's spatial factor times the denoiser's patch.
+A clip has 1 + k·f frames, f being the VAE's temporal factor, so n seconds are n·fps frames and one more: 2 s at
+8 fps are frames 0 to 16. Sides are multiples of the VAE's spatial factor times the denoiser's patch.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class ClipSize:
 
 
 def parse_size(size: str | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) in pixels from "WIDTHxHEIGHT", as video sizes are written, or from (height, width) itself."""
+    """(height, width) in pixels from "WIDTHxHEIGHT", as sizes are written, or from (height, width) itself."""
     if isinstance(size, str):
         found = re.fullmatch(r"\s*(\d{1,9})\s*[x×X*]\s*(\d{1,9})\s*", size)
         if not found:
@@ -107,8 +107,8 @@ def _check_frames(frames: int, factor: int) -> int:
         below = min(max(frames - 1, 0), MAX_FRAMES - 1) // factor * factor + 1
         fits = [n for n in (below, below + factor) if n <= MAX_FRAMES]
         raise ValueError(
-            f"{frames} frames don't fit: a clip has 1 + {factor}·k frames, at most {MAX_FRAMES}; the nearest are "
-            f"{' and '.join(map(str, fits))}."
+            f"{frames} frames don't fit: a clip has 1 + {factor}·k frames, at most {MAX_FRAMES}; "
+            f"the nearest are {' and '.join(map(str, fits))}."
         )
     return frames
 
@@ -119,8 +119,8 @@ def _check_side(name: str, side: int, multiple: int) -> int:
         below = min(max(side, 0), most) // multiple * multiple
         fits = [n for n in (below, below + multiple) if 1 <= n <= most]
         raise ValueError(
-            f"a {name} of {side} pixels doesn't fit: it must be a multiple of {multiple} up to {most}; the nearest "
-            f"{'are' if len(fits) > 1 else 'is'} {' and '.join(map(str, fits))}."
+            f"a {name} of {side} pixels doesn't fit: it must be a multiple of {multiple} up to {most}; the "
+            f"nearest {'are' if len(fits) > 1 else 'is'} {' and '.join(map(str, fits))}."
         )
     return side
 
@@ -136,7 +136,7 @@ def resolve_size(
 ) -> ClipSize:
     """The clip's size where what isn't given is the model's default.
 
-    `seconds` is rounded to within one frame; `frames` is exact; one of them. `aspect` keeps the default's area;
+    `seconds` is met within one frame, `frames` exactly: one of them. `aspect` keeps the default's area:
     one of `size` and `aspect`. Raises ValueError for what doesn't fit, naming the nearest that does.
     """
     defaults, vae = config.defaults, config.vae
