@@ -1,7 +1,7 @@
-"""The denoiser: v = DiT(x_σ, 1000·σ, text), a transformer on spacetime patches (arXiv 2212.09748; Wan, 2503.20314).
+"""The denoiser: v = DiT(x_σ, 1000·σ, text), a transformer on patches (arXiv 2212.09748, 2503.20314).
 
-Each token's noise level steers its own path:  y = LayerNorm(x)·(1 + γ) + β,  x ← x + α·F(y),  where (β, γ, α) is one
-shared MLP of the level plus a table of the block (PixArt's adaLN-single, arXiv 2310.00426).
+Each token's noise level steers its own path:  y = LayerNorm(x)·(1 + γ) + β,  x ← x + α·F(y),  where (β, γ, α)
+is one shared MLP of the level plus a table of the block (PixArt's adaLN-single, arXiv 2310.00426).
 """
 
 import dataclasses
@@ -51,26 +51,18 @@ class DiTConfig:
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
     init: Literal["zero", "published"] = "zero"
-    """`zero`: gates, cross attention's output and the head start at 0, so that each block starts as the identity
-    (adaLN-zero, arXiv 2212.09748). `published`: tables start at N(0, 1/width) and the rest at random."""
+    """`zero`: gates, cross attention's output and the head start at 0, so that each block starts as the
+    identity (adaLN-zero, arXiv 2212.09748). `published`: random tables, N(0, 1/width), and random gates."""
 
     def __post_init__(self):
-        for field in (
-            "in_channels",
-            "out_channels",
-            "width",
-            "depth",
-            "heads",
-            "ffn_width",
-            "text_width",
-            "unroll",
-        ):
+        sizes = "in_channels out_channels width depth heads ffn_width text_width unroll"
+        for field in sizes.split():
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}: it must be at least 1.")
         if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
             raise ValueError(
-                f"width {self.width} in {self.heads} heads: a head must be an even number of entries, at least 6; "
-                f"try heads={max(1, self.width // 64)}."
+                f"width {self.width} in {self.heads} heads: a head must be an even number of entries, at "
+                f"least 6; try heads={max(1, self.width // 64)}."
             )
         if len(self.patch) != 3 or min(self.patch) < 1:
             raise ValueError(f"patch {self.patch}: give three positive sizes (frames, rows, columns).")
@@ -152,16 +144,13 @@ class Block(nn.Module):
         x = gated(x, y, gate1)
 
         y = LayerNorm(c.eps, affine=True, name="cross_norm")(x)
-        out_init = ZEROS if zero else LECUN
-        x = x + Attention(c.heads, c.eps, self.dtype, out_init, name="cross_attention")(
-            y, text, mask=text_mask
-        )
+        attend = Attention(c.heads, c.eps, self.dtype, ZEROS if zero else LECUN, name="cross_attention")
+        x = x + attend(y, text, mask=text_mask)
 
         y = modulate(norm(x), shift2, scale2).astype(self.dtype)
         y = Linear(c.ffn_width, ("embed", "mlp"), dtype=self.dtype, name="ffn_in")(y)
-        y = Linear(c.width, ("mlp", "embed"), dtype=self.dtype, name="ffn_out")(
-            jax.nn.gelu(y, approximate=True)
-        )
+        y = jax.nn.gelu(y, approximate=True)
+        y = Linear(c.width, ("mlp", "embed"), dtype=self.dtype, name="ffn_out")(y)
         return gated(x, y, gate2), None
 
 
@@ -187,15 +176,16 @@ class DiT(nn.Module):
             x: latents x_σ.
             timestep: 1000·σ in [0, 1000]: one a clip, one a token frame [b, t], or one a token [b, n].
             text: features of the prompt.
-            text_mask: which of the s tokens there are; default all (the published networks see zero padding).
+            text_mask: which of the s tokens there are; default all (as published).
             positions: place in time of each token frame, in token frames; default 0, 1, 2...
 
         Raises:
-            ValueError: sides that the patch doesn't divide, channels other than the config's, or another count of
-                timesteps or positions.
+            ValueError: sides that the patch doesn't divide, channels other than the config's, or another count
+                of timesteps or positions.
         """
         c = self.config
         zero = c.init == "zero"
+        out_init = ZEROS if zero else LECUN
         if x.shape[-1] != c.in_channels or text.shape[-1] != c.text_width:
             raise ValueError(
                 f"latents of {x.shape[-1]} channels and text of {text.shape[-1]}: this network takes "
@@ -207,22 +197,20 @@ class DiT(nn.Module):
         timestep = timestep if timestep.ndim == 2 else timestep[:, None]
         if timestep.shape[1] not in (1, grid[0], n):
             raise ValueError(
-                f"{timestep.shape[1]} timesteps for a grid of {grid} tokens: give 1, {grid[0]} (one a frame) or {n} "
-                "(one a token)."
+                f"{timestep.shape[1]} timesteps for a grid of {grid} tokens: give 1, {grid[0]} (one a frame) "
+                f"or {n} (one a token)."
             )
         if positions is not None and positions.shape[0] != grid[0]:
             raise ValueError(f"{positions.shape[0]} positions for {grid[0]} token frames: give one a frame.")
 
         level = TimeEmbedding(c.width, c.freq_width, name="time")(timestep)
-        steer = Linear(
-            6 * c.width, ("embed", "mlp"), kernel_init=ZEROS if zero else LECUN, name="time_modulation"
-        )(jax.nn.silu(level)).reshape(b, -1, 6, c.width)
+        steer = Linear(6 * c.width, ("embed", "mlp"), kernel_init=out_init, name="time_modulation")
+        steer = steer(jax.nn.silu(level)).reshape(b, timestep.shape[1], 6, c.width)
         text = TextProjection(c.width, self.dtype, name="text")(text)
         rotation = rope_3d((grid[0], grid[1], grid[2]), c.head_width, positions)
 
-        y = Linear(c.width, ("patch", "embed"), dtype=self.dtype, name="patch_embedding")(
-            tokens.reshape(b, n, tokens.shape[-1])
-        )
+        tokens = tokens.reshape(b, n, tokens.shape[-1])
+        y = Linear(c.width, ("patch", "embed"), dtype=self.dtype, name="patch_embedding")(tokens)
         block = Block if c.remat == "none" else nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
         blocks = nn.scan(
             block,
@@ -237,13 +225,10 @@ class DiT(nn.Module):
 
         table = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)
         steer = table.reshape(1, 1, 2, c.width) + level[:, :, None]
-        y = modulate(LayerNorm(c.eps)(y.astype(jnp.float32)), steer[:, :, 0], steer[:, :, 1]).astype(
-            self.dtype
-        )
+        y = LayerNorm(c.eps)(y.astype(jnp.float32))
+        y = modulate(y, steer[:, :, 0], steer[:, :, 1]).astype(self.dtype)
         size = c.patch[0] * c.patch[1] * c.patch[2] * c.out_channels
-        y = Linear(
-            size, ("embed", "patch"), dtype=self.dtype, kernel_init=ZEROS if zero else LECUN, name="head"
-        )(y)
+        y = Linear(size, ("embed", "patch"), dtype=self.dtype, kernel_init=out_init, name="head")(y)
         return unpatchify(y.reshape(b, *grid, size), c.patch)
 
 

@@ -1,4 +1,4 @@
-"""Multi-head attention with normalised queries and keys: q = RMSNorm(x W_q), k = RMSNorm(c W_k), before heads are cut.
+"""Attention with normalised queries and keys: q = RMSNorm(x W_q), k = RMSNorm(c W_k), before heads are cut.
 
 The norm over the full width is Wan's (arXiv 2503.20314); QK normalisation itself is arXiv 2010.04245.
 """
@@ -17,7 +17,7 @@ from sora_jax.ops.rope import Rotation, apply_rope
 class Attention(nn.Module):
     """From tokens x [b, n, d] to `context` [b, s, d], or to x itself where there is none.
 
-    `rotation` turns queries and keys (self attention); `mask` bool [b, s] says which context tokens there are.
+    `rotation` turns queries and keys (self attention); `mask` bool [b, s] which context tokens there are.
     """
 
     heads: int

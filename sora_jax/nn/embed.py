@@ -1,6 +1,6 @@
 """Noise level and text as the transformer takes them in.
 
-The level's sinusoids are (cos tω_i, sin tω_i), ω_i = 10000^(-i/half) (arXiv 2006.11239), then a two-layer MLP.
+The level's sinusoids are (cos tω_i, sin tω_i), ω_i = 10000^(-i/half) (arXiv 2006.11239); an MLP reads them.
 """
 
 import jax
@@ -20,7 +20,7 @@ def sinusoids(t: Float[Array, "*n"], width: int) -> Float[Array, "*n width"]:
     if width % 2:
         raise ValueError(f"a sinusoid width of {width} is odd: use an even one.")
     half = width // 2
-    # Exponents are rounded to float32 as in the published network; at t = 1000 the rounding shows in the fifth digit.
+    # Exponents are rounded to float32 as in the published network: at t = 1000 that shows in the fifth digit.
     exponents = np.float32(-np.log(10_000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
     omega = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angle = t.astype(jnp.float32)[..., None] * omega.reshape((1,) * t.ndim + (half,))
@@ -28,7 +28,7 @@ def sinusoids(t: Float[Array, "*n"], width: int) -> Float[Array, "*n width"]:
 
 
 class TimeEmbedding(nn.Module):
-    """Timesteps [b, g] -> the level's vector [b, g, width], in float32: it steers every block and costs little."""
+    """Timesteps [b, g] -> the level's vector [b, g, width], in float32: it steers every block."""
 
     width: int
     freq_width: int = 256
@@ -41,7 +41,7 @@ class TimeEmbedding(nn.Module):
 
 
 class TextProjection(nn.Module):
-    """Text features [b, s, d] -> [b, s, width]: two layers with a tanh-GELU between (PixArt, arXiv 2310.00426)."""
+    """Text features [b, s, d] -> [b, s, width]: two layers, tanh-GELU between (PixArt, arXiv 2310.00426)."""
 
     width: int
     dtype: jnp.dtype = jnp.float32

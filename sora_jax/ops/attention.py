@@ -1,8 +1,8 @@
 """Attention (arXiv 1706.03762): o = softmax(s·q kᵀ + bias) v, with the softmax in float32.
 
-What is fast differs by platform, so the lowering is chosen when the program is compiled for one: heads-first batched
-matrix products on CPU (`sora-jax bench ops` has the figures), cuDNN's fused kernel on GPU in half precision,
-XLA's fusion elsewhere.
+What is fast differs by platform, so the lowering is chosen when the program is compiled for one: heads-first
+batched matrix products on CPU (`sora-jax bench ops` has the figures), cuDNN's fused kernel on GPU in half
+precision, XLA's fusion elsewhere.
 """
 
 import jax
@@ -50,7 +50,7 @@ def attention(
 
 
 def heads_first(q, k, v, bias=None, *, scale: float):
-    """Two batched matrix products over [b·k, n, e], the only form that XLA's CPU backend runs at matmul speed."""
+    """Two batched matrix products over [b·k, n, e], the form that XLA's CPU backend runs at matmul speed."""
     b, n, heads, e = q.shape
     s = k.shape[1]
     q, k, v = (a.transpose(0, 2, 1, 3).reshape(b * heads, a.shape[1], e) for a in (q * scale, k, v))

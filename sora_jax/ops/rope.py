@@ -1,4 +1,4 @@
-"""Rotary positions (arXiv 2104.09864) over time, rows and columns:  (x₂ᵢ, x₂ᵢ₊₁) ← R(p·θ^(-2i/d)) (x₂ᵢ, x₂ᵢ₊₁).
+"""Rotary positions (arXiv 2104.09864) over time, rows, columns:  (x₂ᵢ, x₂ᵢ₊₁) ← R(p·θ^(-2i/d)) (x₂ᵢ, x₂ᵢ₊₁).
 
 Each axis rotates its own share of a head's entries, so q·k depends on the differences of positions alone.
 """
@@ -12,7 +12,7 @@ Rotation = tuple[Array, Array]
 
 
 def axis_widths(width: int) -> tuple[int, int, int]:
-    """How many of a head's `width` entries turn with time, rows and columns (Wan: rows and columns 2·⌊width/6⌋)."""
+    """How many of a head's `width` entries turn with time, rows, columns (the last two get 2·⌊w/6⌋)."""
     space = 2 * (width // 6)
     return width - 2 * space, space, space
 
@@ -34,7 +34,7 @@ def rope_3d(
     Args:
         grid: tokens along time, rows and columns.
         width: entries of a head; even.
-        positions: place in time of each token frame, in token frames and possibly fractional; default 0, 1, 2...
+        positions: place in time of each token frame, in token frames, fractions allowed; default 0, 1, 2...
         theta: longest wavelength over 2π; 10,000 as published.
     """
     if width % 2:
