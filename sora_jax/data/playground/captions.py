@@ -1,14 +1,14 @@
 """Words for a scene: short like a human's, long like a recaptioner's, in many phrasings, all of them true.
 
-Everything a caption can say stands in the tables below, so that a reader of prompts can invert them. The first phrase
-of each entry is the plainest and comes more often than the others.
+Everything a caption can say stands in the tables below, so that a reader of prompts can invert them. The
+first phrase of each entry is the plainest and comes more often than the others.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from sora_jax.data.playground.chance import Chance
 from sora_jax.data.playground.scene import (
@@ -197,7 +197,7 @@ def words(text: str) -> list[str]:
 
 
 def _vocabulary() -> frozenset[str]:
-    tables: list[Mapping[str, Sequence[str]]] = [
+    tables: list[Mapping[Any, Sequence[str]]] = [
         SHAPE_PHRASES,
         COLOR_PHRASES,
         SIZE_PHRASES,
@@ -316,8 +316,8 @@ def caption(scene: Scene, seed: int, style: Style = "any") -> str:
 
     Args:
         seed: a whole number >= 0 that picks the phrasing.
-        style: "short" names every object and its motion, and of the rest a random part or nothing; "long" names
-            everything, in sentences; "any" is one or the other.
+        style: "short" names every object and its motion, and of the rest a random part or nothing; "long"
+            names everything, in sentences; "any" is one or the other.
 
     Raises:
         ValueError: an unknown style or a negative seed.

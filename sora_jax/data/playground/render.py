@@ -51,7 +51,7 @@ BAND_WIDTH = 0.7
 """One period of a graded background, in short sides of the frame."""
 BAND_DEPTH = 0.5
 _BLACK_GRADED = (28, 28, 28)
-_CHUNK_VALUES = 6_000_000
+_CHUNK_PIXELS = 4_000_000
 
 _HALF_SIDE = 0.80
 _TRIANGLE = 1.15
@@ -132,11 +132,16 @@ def _background(
     return ((1.0 + BAND_DEPTH * bands) * light[:, None])[:, None, :, None] * rgb
 
 
+def _blend(pixels: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
+    under = pixels.astype(np.float64)
+    pixels[...] = np.rint(under + cover * (color - under))
+
+
 def _blend_object(
-    canvas: np.ndarray, shape: Shape, rgb: tuple[int, int, int], track: Track, light: np.ndarray, unit: float
+    video: np.ndarray, shape: Shape, rgb: tuple[int, int, int], track: Track, light: np.ndarray, unit: float
 ) -> None:
-    """Lays one object over `canvas` float64[t, h, w, 3], frame by frame inside its bounding box."""
-    height, width = canvas.shape[1:3]
+    """Lays one object over `video` uint8[t, h, w, 3], frame by frame inside its bounding box."""
+    height, width = video.shape[1:3]
     cx, cy, radius = track.x * unit + 0.5 * width, track.y * unit + 0.5 * height, track.radius * unit
     reach = int(EXTENT * radius.max()) + 2
     window = np.arange(-reach, reach + 1)
@@ -148,11 +153,21 @@ def _blend_object(
         x, y = x * cos + y * sin, y * cos - x * sin
     coverage = np.clip(0.5 - _DISTANCE[shape](x, y) * radius[:, None, None], 0.0, 1.0)[..., None]
     color = np.array(rgb, np.float64) * light[:, None]
-    for frame, cover, tint, x0, y0 in zip(canvas, coverage, color, left - reach, top - reach, strict=True):
+    for frame, cover, tint, x0, y0 in zip(video, coverage, color, left - reach, top - reach, strict=True):
         xa, ya, xb, yb = max(x0, 0), max(y0, 0), min(x0 + len(window), width), min(y0 + len(window), height)
         if xa < xb and ya < yb:
-            part, cover = frame[ya:yb, xa:xb], cover[ya - y0 : yb - y0, xa - x0 : xb - x0]
-            part += cover * (tint - part)
+            _blend(frame[ya:yb, xa:xb], cover[ya - y0 : yb - y0, xa - x0 : xb - x0], tint)
+
+
+def _blend_wall(video: np.ndarray, middle: np.ndarray, half: np.ndarray, light: np.ndarray) -> None:
+    """Lays the wall (pixels float64[t]: its middle and half its width) over `video`."""
+    away = np.abs(np.arange(video.shape[2]) + 0.5 - middle[:, None]) - half[:, None]
+    color = np.array(WALL_RGB, np.float64) * light[:, None]
+    for frame, cover, tint in zip(video, np.clip(0.5 - away, 0.0, 1.0), color, strict=True):
+        columns = np.flatnonzero(cover)
+        if columns.size:
+            near = slice(columns[0], columns[-1] + 1)
+            _blend(frame[:, near], cover[None, near, None], tint)
 
 
 def render(
@@ -177,20 +192,14 @@ def render(
         for o in scene.objects
     ]
     video = np.empty((frames, height, width, 3), np.uint8)
-    step = max(1, _CHUNK_VALUES // (height * width * 3))
+    video[...] = np.rint(row).astype(np.uint8)
+    step = max(1, _CHUNK_PIXELS // (height * width))
     for start in range(0, frames, step):
         now = slice(start, min(start + step, frames))
-        canvas = np.empty((now.stop - start, height, width, 3), np.float64)
-        canvas[...] = row[now]
         for obj, track in zip(scene.objects, tracks, strict=True):
             piece = Track(*(v[now] for v in track))
-            _blend_object(canvas, obj.shape, COLOR_RGB[obj.color], piece, light[now], unit)
-        if scene.occluder:
-            middle = ((scene.wall_x - 0.5) * wide - camera.pan[now]) * camera.zoom[now] * unit + 0.5 * width
-            half = 0.5 * WALL_WIDTH * unit * camera.zoom[now]
-            away = np.abs(np.arange(width) + 0.5 - middle[:, None]) - half[:, None]
-            cover = np.clip(0.5 - away, 0.0, 1.0)[:, None, :, None]
-            wall = (np.array(WALL_RGB, np.float64) * light[now][:, None])[:, None, None, :]
-            canvas += cover * (wall - canvas)
-        video[now] = np.rint(np.clip(canvas, 0.0, 255.0))
+            _blend_object(video[now], obj.shape, COLOR_RGB[obj.color], piece, light[now], unit)
+    if scene.occluder:
+        middle = ((scene.wall_x - 0.5) * wide - camera.pan) * camera.zoom * unit + 0.5 * width
+        _blend_wall(video, middle, 0.5 * WALL_WIDTH * unit * camera.zoom, light)
     return video

@@ -273,10 +273,13 @@ def _placed(draw: Chance, scene: Scene, cast: Sequence[Object]) -> tuple[Object,
 
     for i in sorted(range(len(cast)), key=ease):
         obj = cast[i]
-        path = _places(draw, obj, scene.camera)
-        world = laws.path_track(obj.motion, path, _CHECK)
-        fits = _fits(scene, obj, world, tracks, behind=i == 0)
-        if not fits.any():
+        for _ in range(3):
+            path = _places(draw, obj, scene.camera)
+            world = laws.path_track(obj.motion, path, _CHECK)
+            fits = _fits(scene, obj, world, tracks, behind=i == 0)
+            if fits.any():
+                break
+        else:
             return None
         k = int(fits.argmax())
         tracks.append(laws.Track(*(v[k] for v in world)))
@@ -306,7 +309,7 @@ def draw_scene(seed: int, *, split: Split = "train", **constraints: Any) -> Scen
     scene = _surroundings(draw, seed, count, constraints)
     for _ in range(3000):
         cast = _cast(draw, count, scene.occluder, split, constraints)
-        for _ in range(6 if cast else 0):
+        for _ in range(3 if cast else 0):
             objects = _placed(draw, scene, cast or ())
             if objects is not None:
                 return Scene(**{**scene.__dict__, "objects": objects})
