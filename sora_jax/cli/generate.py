@@ -44,7 +44,7 @@ class Args:
     negative: str | None = None
     """What to steer away from."""
     sampler: str | None = None
-    """euler, heun or unipc."""
+    """euler, heun, unipc or dpmpp."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
 

@@ -70,7 +70,7 @@ def _parse(module: Any, name: str, arguments: Sequence[str]) -> Any:
         prog=f"sora-jax {name}",
         description=module.__doc__,
         args=list(arguments),
-        config=(tyro.conf.FlagConversionOff,),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
 
 

@@ -67,7 +67,7 @@ class Pipeline:
         )
 
     def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
-        """Normalised latents [t', h', w', c] of a clip, or a batch of them of pixels [b, t, h, w, 3] in [-1, 1].
+        """Normalised latents [t', h', w', c] of a clip, or a batch of them, of pixels [b, t, h, w, 3].
 
         Raises ValueError for a size that doesn't fit, naming the nearest that does.
         """
@@ -113,7 +113,7 @@ class Pipeline:
 
         Args:
             prompt: what to show. Words that the model never saw are named in a warning.
-            seed: where the noise comes from, in [0, 2³²): clip i of the batch has seed + i (or seed[i]), written
+            seed: of the noise, in [0, 2³²): clip i of the batch has seed + i (or seed[i]), written
                 in its metadata; the clip of a prompt and a seed is the same in any batch, but for rounding.
             seconds, frames: how long, one of them; a clip has 1 + k·f frames, seconds are met within a frame.
             fps: frames a second.

@@ -1,4 +1,4 @@
-"""The compiled programs of sampling. Parameters are arguments, so a program is one for all weights of a config.
+"""The compiled programs of sampling. Parameters are arguments: one program for all weights.
 
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
 """

@@ -11,7 +11,7 @@ Report = Callable[[int, int], None]
 
 
 @contextlib.contextmanager
-def bar(label: str = "sampling") -> Iterator[Report]:
+def bar(label: str = "sampling", unit: str = "steps") -> Iterator[Report]:
     """A report that draws itself. Where standard error is no terminal only the finished bar is written."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,13 +25,15 @@ def bar(label: str = "sampling") -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("preparing", total=None, rate="")
-        first: list[float] = []
+        since: tuple[int, float] | None = None
 
         def report(done: int, total: int) -> None:
-            # The first step holds the compilation, so the rate counts from its end.
-            first.append(time.perf_counter()) if done == 1 else None
-            elapsed = time.perf_counter() - first[0] if first else 0.0
-            rate = f"{(done - 1) / elapsed:.1f} steps/s" if done > 1 and elapsed > 0 else ""
+            nonlocal since
+            rate, now = "", time.perf_counter()
+            if done and since is None:
+                since = (done, now)  # what came before holds the compilation, so the rate counts from here
+            elif since and done > since[0]:
+                rate = f"{(done - since[0]) / (now - since[1]):.1f} {unit}/s"
             name = label if done else "compiling"
             progress.update(task, completed=done, total=total, description=name, rate=rate)
 

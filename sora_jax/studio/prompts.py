@@ -30,8 +30,8 @@ def check_words(prompt: str, tokenizer: Tokenizer, knows: str = "") -> str:
         warnings.warn(f"words this model never saw: {shown}.{hint}", PromptWarning, stacklevel=3)
     if tokenizer.is_cut(prompt):
         warnings.warn(
-            f"the prompt is longer than the {tokenizer.max_length} tokens that this model reads: the rest has no "
-            "effect.",
+            f"the prompt is longer than the {tokenizer.max_length} tokens that this model reads: "
+            "the rest has no effect.",
             PromptWarning,
             stacklevel=3,
         )

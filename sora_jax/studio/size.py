@@ -1,6 +1,6 @@
 """How long and how large a clip may be: what was asked for, as sides and frames that fit the latents.
 
-A clip has 1 + k·f frames, f being the VAE's temporal factor, so n seconds are n·fps frames and one more: 2 s at
+A clip has 1 + k·f frames, f being the VAE's temporal factor: n seconds are n·fps frames and one more, as 2 s at
 8 fps are frames 0 to 16. Sides are multiples of the VAE's spatial factor times the denoiser's patch.
 """
 

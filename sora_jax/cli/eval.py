@@ -1,0 +1,119 @@
+"""Measures how well a model follows prompts.
+
+sora-jax eval playground --count 200
+
+sora-jax eval playground --prompts captions.txt --out report --json
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+__all__ = ["Args", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Options of `sora-jax eval`."""
+
+    what: tyro.conf.Positional[Literal["playground"]]
+    """What to measure: `playground` samples fresh captions and lets the oracle read the clips."""
+    prompts: Path | None = None
+    """A file of prompts of your own, one a line, in place of the drawn captions."""
+    count: int = 200
+    """Clips in each group."""
+    groups: tuple[str, ...] = ()
+    """Groups to measure, for instance `one_object vae`; all by default."""
+    out: Path = Path("eval_playground")
+    """A folder for figures.json, failures.png and successes.png."""
+    model: str = "playground"
+    """A model's name, or a folder of weights."""
+    batch: int = 16
+    """Clips made at once."""
+    seed: int = 0
+    """The noise of the first clip of each group."""
+    steps: int | None = None
+    """Sampling steps; the model's default if not given, as for the next two."""
+    guidance: float | None = None
+    """How strongly the words steer."""
+    sampler: str | None = None
+    """euler, heun, unipc or dpmpp."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print the figures as JSON in place of the table."""
+
+
+def _read_prompts(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} isn't UTF-8 text: save it as such, one prompt a line.") from None
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not prompts:
+        raise ValueError(f"{path} holds no prompts: write one a line.")
+    return prompts
+
+
+def run(args: Args) -> int:
+    """Evaluates, prints the table or JSON, and writes the figures and two sheets."""
+    from sora_jax.studio.request import check_request
+
+    check_request(steps=args.steps, guidance=args.guidance, seed=args.seed, variations=args.batch)
+    prompts = _read_prompts(args.prompts) if args.prompts else []
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {args.out} can't be made ({error.strerror}).") from error
+
+    from rich.console import Console
+
+    from sora_jax.evals.playground import GROUPS, evaluate
+    from sora_jax.evals.report import table, write_json, write_sheet
+    from sora_jax.studio.pipeline import load
+    from sora_jax.studio.progress import bar
+
+    pipeline = load(args.model)
+    settings = {"steps": args.steps, "guidance": args.guidance, "sampler": args.sampler}
+    defaults = pipeline.config.defaults
+    began = time.perf_counter()
+    with bar("evaluating", unit="clips") as report:
+        parts = args.groups or (*GROUPS, "vae")
+        total = len(prompts) or args.count * len(parts)
+        before: dict[str, int] = {}
+
+        def progress(group: str, done: int, of: int) -> None:
+            before[group] = done
+            report(sum(before.values()), total)
+
+        result = evaluate(
+            pipeline,
+            count=args.count,
+            groups=parts,
+            prompts=prompts,
+            batch=args.batch,
+            seed=args.seed,
+            progress=progress,
+            **settings,
+        )
+    figures = {
+        **result.figures,
+        "settings": {k: getattr(defaults, k) if v is None else v for k, v in settings.items()},
+        "seed": args.seed,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    if args.as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        Console().print(table(figures))
+    written = (
+        write_json(figures, args.out / "figures.json"),
+        write_sheet(result.failures, args.out / "failures.png"),
+        write_sheet(result.successes, args.out / "successes.png"),
+    )
+    for path in filter(None, written):
+        print(path, file=sys.stderr if args.as_json else sys.stdout)
+    return 0

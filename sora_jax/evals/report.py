@@ -1,0 +1,73 @@
+"""Figures as a table for people and JSON for programs, and sheets of the clips behind them."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sora_jax.media import contact_sheet
+
+__all__ = ["table", "write_json", "write_sheet"]
+
+
+def _mark(value: float, needs: float | None) -> str:
+    if needs is None:
+        return ""
+    return "[green]yes[/]" if value >= needs else "[red]no[/]"
+
+
+def table(figures: dict[str, Any]) -> Any:
+    """A rich table of `evaluate`'s figures."""
+    from rich.table import Table
+
+    out = Table(title=f"{figures['model']}: what the oracle finds in clips of fresh captions")
+    out.add_column("captions")
+    for name in ("right", "rate", "95 % interval", "needed", "met"):
+        out.add_column(name, justify="right")
+    for group in figures["groups"].values():
+        needs = group["needs"]
+        out.add_row(
+            group["title"],
+            f"{group['right']}/{group['count']}",
+            f"{100 * group['rate']:.1f} %",
+            f"{100 * group['low']:.1f} to {100 * group['high']:.1f}",
+            f"{100 * needs:.0f} %" if needs is not None else "",
+            _mark(group["rate"], needs),
+        )
+        parts = [
+            f"{name} {100 * part['rate']:.0f}"
+            for name, part in group["attributes"].items()
+            if name != "whole"
+        ]
+        out.add_row(f"[dim]  {', '.join(parts)}[/]")
+    if vae := figures.get("vae"):
+        out.add_row(
+            "VAE, PSNR on fresh clips",
+            str(vae["count"]),
+            f"{vae['psnr']:.2f} dB",
+            f"{vae['low']:.2f} to {vae['high']:.2f}",
+            f"{vae['needs']:.0f} dB",
+            _mark(vae["psnr"], vae["needs"]),
+        )
+    return out
+
+
+def write_json(figures: dict[str, Any], path: Path) -> Path:
+    """Writes the figures in one piece or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def write_sheet(shown: Sequence[Any], path: Path) -> Path | None:
+    """A sheet of clips under their labels; nothing is written where there are none."""
+    if not shown:
+        path.unlink(missing_ok=True)
+        return None
+    contact_sheet([one.clip for one in shown], [one.label for one in shown], path=path)
+    return path
