@@ -1,6 +1,6 @@
-"""The playground as data: drawn on the fly, or written once as a TFDS dataset in ArrayRecord, without TensorFlow.
+"""The playground as data: drawn on the fly, or written as a TFDS dataset in ArrayRecord, without TensorFlow.
 
-Element i of a source with seed s is the scene of seed s * 2^32 + i: sources of different seeds share no scene.
+Element i of a source with seed s is the scene of seed s * 2^32 + i: other seeds share no scene.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _SEED_STRIDE = 2**32
 class PlaygroundSource:
     """Clips drawn when they are asked for: a random-access source for Grain.
 
-    An element is {"video": uint8[t, h, w, 3], "caption": str, "index": int}. For another caption of it (say, one
-    each epoch) ask `caption(source.scene_of(index), seed)`.
+    An element is {"video": uint8[t, h, w, 3], "caption": str, "index": int}. For another caption (say, one each
+    epoch) ask `caption(source.scene_of(index), seed)`.
 
-    Fields: `count` elements; `seed` (0 <= seed < 2^31) keeps sources apart; `split` and `constraints` (pairs of
-    name and value) as for `draw_scene`; `style` of the captions; size, frames and rate as for `render`.
+    Fields: `count` elements; `seed` (0 <= seed < 2^31) keeps sources apart; `split` and `constraints` (pairs
+    of name and value) as for `draw_scene`; `style` of the captions; size, frames and rate as for `render`.
     """
 
     count: int

@@ -38,7 +38,7 @@ def test_objects_stay_in_view_and_apart():
         for i, a in enumerate(tracks):
             for b in tracks[:i]:
                 gap = np.sqrt((a.x - b.x) ** 2 + (a.y - b.y) ** 2) - laws.EXTENT * (a.radius + b.radius)
-                assert (gap > 0.02).all(), scene
+                assert (gap > 0.005).all(), scene
         assert len({o.color for o in scene.objects}) == len(scene.objects)
 
 
