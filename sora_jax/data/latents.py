@@ -64,7 +64,9 @@ def fill(
             short = batch_size - len(clips)
             padded = np.concatenate([clips, np.repeat(clips[-1:], short, axis=0)]) if short else clips
             parts.append(encode(padded)[: len(clips)].astype(np.float16))
-        _write_atomically(_shard(folder, start // shard_size), lambda file, p=parts: np.save(file, np.concatenate(p)))
+        _write_atomically(
+            _shard(folder, start // shard_size), lambda file, p=parts: np.save(file, np.concatenate(p))
+        )
 
 
 def _shard(folder: Path, number: int) -> Path:
@@ -72,18 +74,17 @@ def _shard(folder: Path, number: int) -> Path:
 
 
 class LatentSource:
-    """The cache as a source: {"latents": float32 [t, h, w, c], "caption", "index"}; `captions[index]` names the clip."""
+    """The cache as a source: {"latents": float32 [t, h, w, c], "index"}."""
 
-    def __init__(self, folder: Path, captions: Callable[[int], str]):
+    def __init__(self, folder: Path):
         about = json.loads((folder / "cache.json").read_text())
         self._count, self._shard_size = about["count"], about["shard_size"]
         shards = -(-self._count // self._shard_size)
         self._shards = [np.load(_shard(folder, i), mmap_mode="r", allow_pickle=False) for i in range(shards)]
-        self._captions = captions
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         latents = self._shards[index // self._shard_size][index % self._shard_size]
-        return {"latents": np.asarray(latents, np.float32), "caption": self._captions(index), "index": index}
+        return {"latents": np.asarray(latents, np.float32), "index": index}

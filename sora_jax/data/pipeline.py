@@ -39,7 +39,9 @@ def batches(
     Raises ValueError if the batch doesn't divide over the hosts or the source has less than one example a host.
     """
     if batch_size % hosts:
-        raise ValueError(f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}.")
+        raise ValueError(
+            f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}."
+        )
     if len(source) < hosts:
         raise ValueError(f"{len(source)} examples can't feed {hosts} hosts: bring at least one a host.")
     dataset = grain.MapDataset.source(source)[host::hosts].seed(seed).shuffle().repeat(None)
@@ -60,7 +62,9 @@ def crop(size: int | None, frames: int | None, tries: int = 2) -> RandomMap:
         t, h, w, _ = video.shape
         n, side = frames or t, size or min(h, w)
         if t < n or h < side or w < side:
-            raise ValueError(f"a clip of {t} frames, {h}x{w} is smaller than the window of {n} frames, {side}x{side}.")
+            raise ValueError(
+                f"a clip of {t} frames, {h}x{w} is smaller than the window of {n} frames, {side}x{side}."
+            )
         best, liveliest = None, -1.0
         for _ in range(tries if (size or frames) else 1):
             i, j, k = rng.integers(t - n + 1), rng.integers(h - side + 1), rng.integers(w - side + 1)

@@ -88,11 +88,20 @@ def from_json(text: str) -> ModelConfig:
 
     Raises ValueError for text that is no JSON, and names missing and unknown keys and wrong values.
     """
+    return _parse(ModelConfig, text)
+
+
+def vae_from_json(text: str) -> VAEConfig:
+    """A VAE's config of its own, from JSON; errors as in `from_json`."""
+    return _parse(VAEConfig, text)
+
+
+def _parse(kind: Any, text: str) -> Any:
     try:
         tree = json.loads(text)
     except ValueError as error:
         raise ValueError(f"the model's config isn't JSON ({error}).") from error
-    return _build(ModelConfig, tree, "")
+    return _build(kind, tree, "")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

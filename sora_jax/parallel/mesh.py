@@ -4,7 +4,6 @@ Modules name only logical axes; this table alone decides what is sharded (the id
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -67,10 +66,3 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def shardings(abstract: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of `eval_shape`d variables that still carries its logical axes."""
     return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
-
-
-def sharded_init(init: Callable[..., Any], mesh: Mesh, *arguments: Any) -> tuple[Any, Any]:
-    """Runs `init(*arguments)` with each output made on its own shards. Returns (unboxed values, shardings)."""
-    out = shardings(jax.eval_shape(init, *arguments), mesh)
-    values = jax.jit(lambda *a: nn.unbox(init(*a)), out_shardings=out)(*arguments)
-    return values, out

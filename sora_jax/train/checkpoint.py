@@ -20,7 +20,9 @@ class Checkpoints:
     (top-level names, such as `steps`) don't count.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], *, keep: int = 2, may_change: tuple[str, ...] = ()):
+    def __init__(
+        self, folder: Path, config: dict[str, Any], *, keep: int = 2, may_change: tuple[str, ...] = ()
+    ):
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         self._check_config(folder / "config.json", config, may_change)

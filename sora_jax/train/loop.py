@@ -40,7 +40,9 @@ class LoopConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
         if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} doesn't divide into {self.accumulate} equal parts.")
+            raise ValueError(
+                f"batch_size {self.batch_size} doesn't divide into {self.accumulate} equal parts."
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: it lies in [0, 1).")
 
@@ -75,7 +77,13 @@ def train(
 
     def step_fn(state, batch, key):
         return train_step(
-            state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=config.ema_decay, accumulate=config.accumulate
+            state,
+            batch,
+            key,
+            loss_fn=loss_fn,
+            tx=tx,
+            ema_decay=config.ema_decay,
+            accumulate=config.accumulate,
         )
 
     compiled_step = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_shardings, None))

@@ -28,7 +28,9 @@ class OptimizerConfig:
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"optimizer: decay_fraction is between 0 and 1, not {self.decay_fraction}.")
         if self.learning_rate <= 0 or self.clip <= 0 or self.warmup_steps < 0:
-            raise ValueError("optimizer: learning_rate and clip are positive and warmup_steps is not negative.")
+            raise ValueError(
+                "optimizer: learning_rate and clip are positive and warmup_steps is not negative."
+            )
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -49,7 +51,9 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """The optimizer whose schedule ends at `steps`."""
     schedule = learning_rate_schedule(config, steps)
     if config.name == "muon":
-        inner = optax.contrib.muon(schedule, weight_decay=config.weight_decay, adam_b1=config.beta1, adam_b2=config.beta2)
+        inner = optax.contrib.muon(
+            schedule, weight_decay=config.weight_decay, adam_b1=config.beta1, adam_b2=config.beta2
+        )
     else:
         inner = optax.adamw(schedule, b1=config.beta1, b2=config.beta2, weight_decay=config.weight_decay)
     return optax.chain(optax.clip_by_global_norm(config.clip), inner)

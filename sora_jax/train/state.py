@@ -1,13 +1,17 @@
 """What a training run is at one step: arrays only, so that a checkpoint of it is the whole of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax import struct
+from jax.sharding import Mesh
 
+from sora_jax.parallel import shardings
 from sora_jax.typing import Array
 
 
@@ -23,5 +27,23 @@ class TrainState:
     @classmethod
     def create(cls, params: chex.ArrayTree, tx: optax.GradientTransformation) -> "TrainState":
         return cls(
-            step=jnp.zeros((), jnp.int32), params=params, ema=jax.tree.map(jnp.copy, params), opt_state=tx.init(params)
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema=jax.tree.map(jnp.copy, params),
+            opt_state=tx.init(params),
         )
+
+
+def initial_state(
+    init: Callable[[], chex.ArrayTree], tx: optax.GradientTransformation, mesh: Mesh
+) -> tuple[TrainState, TrainState]:
+    """The first state, every array made on its own shards, and the tree of those shardings.
+
+    `init()` gives Flax parameters that still carry their logical axes.
+    """
+
+    def create():
+        return TrainState.create(init(), tx)
+
+    out = shardings(jax.eval_shape(create), mesh)
+    return jax.jit(lambda: nn.unbox(create()), out_shardings=out)(), out

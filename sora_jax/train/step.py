@@ -55,7 +55,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """A pure step. The step's randomness is `fold_in(key, state.step)`, so a resumed run draws the same."""
     step_key = jax.random.fold_in(key, state.step)
-    loss, metrics, grads = mean_gradients(state.params, batch, step_key, loss_fn=loss_fn, accumulate=accumulate)
+    loss, metrics, grads = mean_gradients(
+        state.params, batch, step_key, loss_fn=loss_fn, accumulate=accumulate
+    )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     d = ema_decay_at(state.step, ema_decay)

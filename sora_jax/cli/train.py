@@ -1,0 +1,36 @@
+"""Train a network as an experiment file says, or go on with a run that stopped.
+
+Every field of the experiment can be set: --steps 2000, --batch-size 32, --optimizer.learning-rate 5e-4, ...
+Running the same command again goes on where the run stopped.
+
+example:
+  $ sora-jax train experiments/train/playground_dit.py --workdir runs/dit --steps 2000
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `arguments`: the experiment's file, --workdir and its fields."""
+    arguments = list(arguments)
+    if not arguments or arguments[0].startswith("-"):
+        print(__doc__, file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+
+    import tyro
+
+    from sora_jax.evals.runs import load_experiment, run
+
+    experiment = load_experiment(Path(arguments[0]))
+
+    def command(workdir: Path, experiment: tyro.conf.OmitArgPrefixes[type(experiment)] = experiment) -> int:  # type: ignore
+        """Args:
+        workdir: The run's folder: checkpoints, metrics, sheets and weights. Made if it isn't there.
+        """
+        run(experiment, workdir)
+        print(workdir / "weights")
+        return 0
+
+    return tyro.cli(command, prog=f"sora-jax train {arguments[0]}", description=__doc__, args=arguments[1:])

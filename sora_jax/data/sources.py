@@ -1,0 +1,87 @@
+"""Which clips a run reads: the playground, drawn on the fly, or a dataset on disk."""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from sora_jax.data.pipeline import RandomMap, Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    path: str | None = None
+    """A folder made by `sora-jax data`; none draws playground scenes as they are needed."""
+    split: Literal["train", "test", "held_out", "all"] = "train"
+    count: int = 1_000_000
+    """How many playground scenes there are (each is drawn from its own number)."""
+    height: int = 64
+    width: int = 64
+    frames: int = 17
+    fps: float = 8.0
+    keep_in_memory: bool = False
+    """Whether a clip, once read or drawn, is kept for the epochs to come."""
+
+    def __post_init__(self):
+        if min(self.count, self.height, self.width, self.frames) < 1 or self.fps <= 0:
+            raise ValueError("data: count, height, width, frames and fps are positive.")
+
+
+class InMemory:
+    """A source that reads each example of another one once."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._kept: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index not in self._kept:
+            self._kept[index] = self.source[index]
+        return self._kept[index]
+
+
+def open_source(config: DataConfig) -> Source:
+    """The clips that `config` names. ValueError if there is no dataset at `config.path`."""
+    source = _open(config)
+    return InMemory(source) if config.keep_in_memory else source
+
+
+def _open(config: DataConfig) -> Source:
+    if config.path is None:
+        from sora_jax.data.playground.builder import PlaygroundSource
+
+        return PlaygroundSource(
+            config.count,
+            split=config.split,
+            height=config.height,
+            width=config.width,
+            frames=config.frames,
+            fps=config.fps,
+        )
+    from sora_jax.data.folder import FolderSource
+
+    return FolderSource(config.path, config.split)
+
+
+def caption_map(source: Source) -> RandomMap:
+    """Gives an example the caption of the clip at its `index`: for a playground scene another one each epoch, short or
+    long; for a dataset on disk the one that was written down."""
+    if isinstance(source, InMemory):
+        return caption_map(source.source)
+    scene_of = getattr(source, "scene_of", None)
+    if scene_of is None:
+        return lambda example, rng: {**example, "caption": source[example["index"]]["caption"]}
+    from sora_jax.data.playground.captions import caption
+
+    scenes: dict[int, Any] = {}
+
+    def draw(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        index = example["index"]
+        scene = scenes.setdefault(index, None) or scene_of(index)
+        scenes[index] = scene
+        return {**example, "caption": caption(scene, int(rng.integers(2**31)), "any")}
+
+    return draw

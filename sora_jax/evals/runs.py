@@ -1,0 +1,194 @@
+"""An experiment file to a finished run: what a run is shown with while it trains, and what it leaves behind.
+
+Every run leaves `weights/` in its folder, made anew at each sheet of samples: a VAE's run `vae.safetensors` and
+`vae.json`, a denoiser's run a whole model that `sora-jax generate --model` takes.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sora_jax.data.sources import DataConfig, caption_map, open_source
+from sora_jax.media import Clip, contact_sheet
+from sora_jax.models.config import vae_from_json
+from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
+from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.train.dit import DiTRun, run_dit
+from sora_jax.train.state import TrainState
+from sora_jax.train.vae import VAERun, run_vae, to_float
+from sora_jax.weights import Checkpoint, TensorFile, find, save, write_files, write_tensors
+
+SHOWN = 8
+MEASURED = 64
+FRESH = 2**31  # scenes from here on are in no training run
+
+
+def load_experiment(path: Path) -> VAERun | DiTRun:
+    """The `EXPERIMENT` of a Python file. ValueError if there is no such file or it names no experiment."""
+    if not path.is_file():
+        raise ValueError(
+            f"there is no experiment file {path}: give one such as experiments/train/playground_dit.py."
+        )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, VAERun | DiTRun):
+        raise ValueError(f"{path} names no training run: it must set EXPERIMENT to a VAERun or a DiTRun.")
+    return experiment
+
+
+def run(experiment: VAERun | DiTRun, workdir: Path) -> TrainState:
+    """Trains, from the newest checkpoint in `workdir` if there is one, with sheets and weights along the way."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    if isinstance(experiment, VAERun):
+        return run_vae(
+            experiment, workdir, functools.partial(show_vae, experiment, workdir, unseen(experiment.data))
+        )
+    return _run_dit(experiment, workdir)
+
+
+def unseen(config: DataConfig) -> list[np.ndarray]:
+    """A few uint8 clips that the run doesn't train on: new scenes, or the dataset's test split."""
+    if config.path is None:
+        config = dataclasses.replace(config, count=FRESH + MEASURED, keep_in_memory=False)
+        source, first = open_source(config), FRESH
+    else:
+        source, first = open_source(dataclasses.replace(config, split="test", keep_in_memory=False)), 0
+    return [source[i]["video"] for i in range(first, min(first + MEASURED, len(source)))]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, jax.Array]:
+    reconstruction, mean, _ = VAE(config).apply({"params": params}, to_float(video))
+    return jnp.clip(reconstruction, -1.0, 1.0), mean
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """In dB, of pixels in [-1, 1]: 10·log10(4 / mean (a - b)²)."""
+    return float(10 * np.log10(4 / max(float(np.mean(np.square(a - b))), 1e-12)))
+
+
+def show_vae(
+    experiment: VAERun, workdir: Path, clips: list[np.ndarray], state: TrainState, step: int
+) -> dict[str, float]:
+    """PSNR on unseen whole clips, a sheet of them above their reconstructions, and the weights."""
+    rows, figures, means = [], [], []
+    for clip in clips:
+        reconstruction, mean = jax.device_get(_reconstruct(state.ema, clip[None], experiment.model))
+        means.append(mean.reshape(-1, mean.shape[-1]))
+        original = clip.astype(np.float32) / 127.5 - 1
+        figures.append(psnr(original, reconstruction[0]))
+        if len(rows) < 2 * SHOWN:
+            rows += [Clip(original, experiment.data.fps), Clip(reconstruction[0], experiment.data.fps)]
+    labels = [text for figure in figures[:SHOWN] for text in ("clip", f"reconstruction, {figure:.1f} dB")]
+    sheet = workdir / "sheets" / f"step-{step:06d}.png"
+    sheet.parent.mkdir(exist_ok=True)
+    contact_sheet(rows, labels, path=sheet)
+    latents = np.concatenate(means)
+    config = dataclasses.replace(
+        experiment.model,
+        latent_mean=tuple(round(float(m), 6) for m in latents.mean(axis=0)),
+        latent_std=tuple(round(float(s), 6) for s in latents.std(axis=0)),
+    )
+    write_files(
+        workdir / "weights",
+        {
+            "vae.safetensors": functools.partial(
+                write_tensors, params=jax.device_get(state.ema), dtype=np.float32
+            ),
+            "vae.json": lambda path: path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n"),
+        },
+    )
+    return {"unseen_psnr": float(np.mean(figures)), "unseen_psnr_lowest": float(np.min(figures))}
+
+
+def load_vae(where: str) -> tuple[VAEConfig, Any, str]:
+    """Config, parameters and fingerprint of the VAE in a folder: a VAE run's `weights`, or a whole model's."""
+    folder = find(where)
+    if (folder / "vae.json").is_file():
+        config = vae_from_json((folder / "vae.json").read_text())
+    elif (folder / "config.json").is_file():
+        config = vae_from_json(json.dumps(json.loads((folder / "config.json").read_text())["vae"]))
+    else:
+        raise ValueError(
+            f"{folder} holds no VAE (vae.json or config.json): train one first, or name another folder."
+        )
+    file = folder / "vae.safetensors"
+    params = TensorFile(file).read(np.float32)
+    return config, params, hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def make_tokenizer(experiment: DiTRun, workdir: Path) -> Tokenizer:
+    """The run's tokenizer, made from its captions the first time and kept in `workdir`."""
+    path = workdir / "tokenizer.model"
+    if not path.exists():
+        source = open_source(experiment.data)
+        caption_of, rng = caption_map(source), np.random.default_rng(experiment.seed)
+        count = min(len(source), 20_000)
+        captions = [caption_of({"index": i}, rng)["caption"] for i in range(count)]
+        model = train_tokenizer(captions, experiment.model.text.vocab)
+        write_files(workdir, {path.name: lambda temporary: temporary.write_bytes(model)})
+    return Tokenizer(path, experiment.model.text.max_length)
+
+
+def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
+    from rich.progress import track
+
+    vae_config, vae_params, fingerprint = load_vae(experiment.vae)
+    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, vae=vae_config))
+    tokenizer = make_tokenizer(experiment, workdir)
+    prompts = _prompts(experiment)
+    return run_dit(
+        experiment,
+        workdir,
+        vae_params=vae_params,
+        vae_fingerprint=fingerprint,
+        tokenize=tokenizer,
+        evaluate=functools.partial(show_dit, experiment, workdir, vae_params, tokenizer, prompts),
+        progress=lambda shards: track(shards, description="encode"),
+    )
+
+
+def _prompts(experiment: DiTRun) -> list[str]:
+    if experiment.data.path is None:
+        data = dataclasses.replace(experiment.data, count=FRESH + SHOWN, keep_in_memory=False)
+        first = FRESH
+    else:
+        data, first = dataclasses.replace(experiment.data, split="test", keep_in_memory=False), 0
+    source = open_source(data)
+    return [source[i]["caption"] for i in range(first, min(first + SHOWN, len(source)))]
+
+
+def show_dit(
+    experiment: DiTRun,
+    workdir: Path,
+    vae_params: Any,
+    tokenizer: Tokenizer,
+    prompts: list[str],
+    state: TrainState,
+    step: int,
+) -> None:
+    """A sheet of unseen prompts sampled from the EMA, and the whole model as weights."""
+    from sora_jax.studio.pipeline import Pipeline
+
+    params = {**jax.device_get(state.ema), "vae": vae_params}
+    checkpoint = Checkpoint(config=experiment.model, params=params, tokenizer=tokenizer)
+    save(workdir / "weights", checkpoint)
+    data = experiment.data
+    clips = Pipeline(checkpoint).generate(
+        prompts, size=(data.height, data.width), frames=data.frames, fps=data.fps, progress=False
+    )
+    sheet = workdir / "sheets" / f"step-{step:06d}.png"
+    sheet.parent.mkdir(exist_ok=True)
+    contact_sheet(clips, prompts, path=sheet)

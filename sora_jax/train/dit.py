@@ -1,0 +1,197 @@
+"""Training the denoiser and its text encoder together: L = E |v_θ(x_σ, σ, c) - (ε - x_0)|² over the unknown tokens.
+
+Every latent frame has a noise level of its own (diffusion forcing, arXiv 2407.01392), known frames have level 0, and the
+caption is left out now and then, so that the model can be guided (arXiv 2207.12598). Latents come from a cache.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sora_jax.data.latents import LatentSource, fill
+from sora_jax.data.pipeline import batches
+from sora_jax.data.sources import DataConfig, caption_map, open_source
+from sora_jax.diffusion.flow import flow_loss, interpolate
+from sora_jax.diffusion.levels import LevelMix, draw_levels
+from sora_jax.diffusion.schedule import LogitNormal
+from sora_jax.models.config import ModelConfig
+from sora_jax.models.dit import DiT
+from sora_jax.models.text import TextEncoder
+from sora_jax.models.vae import VAE, normalize
+from sora_jax.parallel import MeshConfig, make_mesh
+from sora_jax.train.loop import Evaluate, LoopConfig, train
+from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
+from sora_jax.train.state import TrainState, initial_state
+from sora_jax.typing import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiTRun(LoopConfig):
+    """A training run of a denoiser with its text encoder, on the latents of a trained VAE."""
+
+    model: ModelConfig
+    vae: str
+    """Where the VAE's weights are: a folder with `vae.safetensors`, such as the `weights` of a VAE's run."""
+    data: DataConfig = DataConfig()
+    latents: str | None = None
+    """Folder of the latent cache; none means `latents` in the run's own folder."""
+    caption_dropout: float = 0.1
+    levels: LevelMix = LevelMix()
+    """How often each kind of conditioning is drawn."""
+    timesteps: LogitNormal = LogitNormal()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.caption_dropout < 1:
+            raise ValueError(f"caption_dropout is {self.caption_dropout}: it lies in [0, 1).")
+
+
+class Tokenize(Protocol):
+    """Captions to (ids int32 [b, s], mask bool [b, s])."""
+
+    def __call__(self, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def drop_captions(
+    ids: Array, mask: Array, key: Array, empty: tuple[Array, Array], rate: float
+) -> tuple[Array, Array]:
+    """Each caption becomes the empty one, `empty` = (ids [s], mask [s]), with probability `rate`."""
+    drop = jax.random.bernoulli(key, rate, ids.shape[:1])[:, None]
+    return jnp.where(drop, empty[0][None], ids), jnp.where(drop, empty[1][None], mask)
+
+
+def dit_loss(
+    params: chex.ArrayTree,
+    batch: dict[str, Array],
+    key: Array,
+    *,
+    dit: DiT,
+    text_encoder: TextEncoder,
+    empty: tuple[np.ndarray, np.ndarray],
+    caption_dropout: float,
+    levels: LevelMix,
+    timesteps: LogitNormal,
+) -> tuple[Array, dict[str, Array]]:
+    """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch."""
+    noise_key, level_key, drop_key = jax.random.split(key, 3)
+    x0 = batch["latents"]
+    b, t, h, w, _ = x0.shape
+    sigma, unknown = jax.vmap(lambda k: draw_levels(k, (t, h, w), levels, timesteps))(
+        jax.random.split(level_key, b)
+    )
+    eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
+    ids, mask = drop_captions(
+        batch["ids"], batch["mask"], drop_key, (jnp.asarray(empty[0]), jnp.asarray(empty[1])), caption_dropout
+    )
+    text = text_encoder.apply({"params": params["text"]}, ids, mask)
+    v = dit.apply(
+        {"params": params["dit"]},
+        interpolate(x0, eps, sigma),
+        1000.0 * token_levels(sigma, dit.config.patch),
+        text,
+        mask,
+    )
+    return flow_loss(v, x0, eps, unknown), {"unknown": jnp.mean(unknown.astype(jnp.float32))}
+
+
+def token_levels(sigma: Array, patch: tuple[int, int, int]) -> Array:
+    """Levels [b, t, 1, 1] as [b, t'], or [b, t, h, w] as [b, n]: one a token, the highest level in its patch."""
+    b, t, h, w = sigma.shape
+    pt, ph, pw = patch[0], min(patch[1], h), min(patch[2], w)
+    return sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6)).reshape(b, -1)
+
+
+def latent_encoder(vae: VAE, params: chex.ArrayTree) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 clips [n, t, h, w, 3] to normalised latents [n, t', h', w', c], the mean of q(z|x)."""
+
+    @jax.jit
+    def encode(params, video):
+        mean, _ = vae.apply({"params": params}, video.astype(jnp.float32) / 127.5 - 1.0, method="encode")
+        return normalize(mean, vae.config)
+
+    return lambda video: np.asarray(encode(params, video))
+
+
+def run_dit(
+    run: DiTRun,
+    workdir: Path,
+    *,
+    vae_params: chex.ArrayTree,
+    vae_fingerprint: str,
+    tokenize: Tokenize,
+    evaluate: Evaluate | None = None,
+    progress: Callable = iter,
+) -> TrainState:
+    """Encodes the data once, then trains `run.model.dit` and `run.model.text`; goes on from the newest checkpoint.
+
+    `run.model.vae` holds the latents' mean and deviation; `vae_fingerprint` ties the cache to the VAE's weights.
+    """
+    source = open_source(run.data)
+    cache = Path(run.latents) if run.latents else workdir / "latents"
+    made_from = {"vae": vae_fingerprint, "data": dataclasses.asdict(run.data)}
+    fill(
+        cache, source, latent_encoder(VAE(run.model.vae), vae_params), made_from=made_from, progress=progress
+    )
+
+    mesh = make_mesh(run.mesh)
+    dit, text_encoder = DiT(run.model.dit), TextEncoder(run.model.text)
+    tx = make_optimizer(run.optimizer, run.steps)
+    shape = run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)
+    empty_ids, empty_mask = tokenize([""])
+
+    def init():
+        dit_key, text_key = jax.random.split(jax.random.key(run.seed))
+        ids, mask = jnp.asarray(empty_ids), jnp.asarray(empty_mask)
+        text = jnp.zeros((1, ids.shape[1], run.model.text.width))
+        return {
+            "dit": dit.init(dit_key, jnp.zeros((1, *shape)), jnp.zeros((1,)), text, mask)["params"],
+            "text": text_encoder.init(text_key, ids, mask)["params"],
+        }
+
+    state, state_shardings = initial_state(init, tx, mesh)
+
+    def loss_fn(params, batch, key):
+        return dit_loss(
+            params,
+            batch,
+            key,
+            dit=dit,
+            text_encoder=text_encoder,
+            empty=(empty_ids[0], empty_mask[0]),
+            caption_dropout=run.caption_dropout,
+            levels=run.levels,
+            timesteps=run.timesteps,
+        )
+
+    def to_tokens(example: dict[str, Any]) -> dict[str, Any]:
+        ids, mask = tokenize([example["caption"]])
+        return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
+
+    data = batches(
+        LatentSource(cache),
+        batch_size=run.batch_size,
+        seed=run.seed,
+        random_maps=[caption_map(source), lambda example, rng: to_tokens(example)],
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    return train(
+        workdir=workdir,
+        config=run,
+        resolved=dataclasses.asdict(run),
+        mesh=mesh,
+        state=state,
+        state_shardings=state_shardings,
+        tx=tx,
+        loss_fn=loss_fn,
+        data=data,
+        evaluate=evaluate,
+    )

@@ -1,0 +1,108 @@
+"""Training the causal 3D VAE: L = w₁·|x - x̂| + w₂·(x - x̂)² + β·KL(q(z|x) ‖ N(0, 1))  (arXiv 1312.6114).
+
+β is tiny, as in latent diffusion (arXiv 2112.10752): it only keeps the latents from growing. Clips are cut to small
+windows in space and time, since the network is convolutional.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from sora_jax.data.pipeline import batches, crop
+from sora_jax.data.sources import DataConfig, open_source
+from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.parallel import MeshConfig, make_mesh
+from sora_jax.train.loop import Evaluate, LoopConfig, train
+from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
+from sora_jax.train.state import TrainState, initial_state
+from sora_jax.typing import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAELossConfig:
+    l1: float = 1.0
+    l2: float = 2.0
+    kl: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAERun(LoopConfig):
+    """A training run of a VAE."""
+
+    model: VAEConfig
+    data: DataConfig = DataConfig()
+    crop_size: int | None = 32
+    """Side of the square windows in pixels; none trains on whole frames."""
+    crop_frames: int | None = 9
+    loss: VAELossConfig = VAELossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.crop_size and self.crop_size % self.model.spatial_factor:
+            raise ValueError(
+                f"crop_size {self.crop_size} isn't a multiple of the VAE's spatial factor {self.model.spatial_factor}."
+            )
+        if self.crop_frames and (self.crop_frames - 1) % self.model.temporal_factor:
+            raise ValueError(f"crop_frames {self.crop_frames} isn't 1 + {self.model.temporal_factor}·k.")
+
+
+def to_float(video: Array) -> Array:
+    """uint8 pixels to float in [-1, 1]."""
+    return video.astype(jnp.float32) / 127.5 - 1.0
+
+
+def vae_loss(
+    params: chex.ArrayTree, batch: dict[str, Array], key: Array, *, model: VAE, config: VAELossConfig
+) -> tuple[Array, dict[str, Array]]:
+    """Loss and metrics on `batch["video"]`, uint8 [b, t, h, w, 3]."""
+    x = to_float(batch["video"])
+    mean, log_variance = model.apply({"params": params}, x, method="encode")
+    z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape, mean.dtype)
+    error = model.apply({"params": params}, z, method="decode") - x
+    l1, l2 = jnp.mean(jnp.abs(error)), jnp.mean(jnp.square(error))
+    kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
+    psnr = 10.0 * jnp.log10(4.0 / l2)
+    return config.l1 * l1 + config.l2 * l2 + config.kl * kl, {"l1": l1, "kl": kl, "psnr": psnr}
+
+
+def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
+    """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
+    mesh = make_mesh(run.mesh)
+    model = VAE(run.model)
+    tx = make_optimizer(run.optimizer, run.steps)
+    size, frames = run.crop_size or run.data.height, run.crop_frames or run.data.frames
+    shape = (1, frames, size, run.crop_size or run.data.width, 3)
+
+    def init():
+        return model.init(jax.random.key(run.seed), jnp.zeros(shape))["params"]
+
+    state, state_shardings = initial_state(init, tx, mesh)
+
+    def loss_fn(params, batch, key):
+        return vae_loss(params, batch, key, model=model, config=run.loss)
+
+    data = batches(
+        open_source(run.data),
+        batch_size=run.batch_size,
+        seed=run.seed,
+        random_maps=[crop(run.crop_size, run.crop_frames)],
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    return train(
+        workdir=workdir,
+        config=run,
+        resolved=dataclasses.asdict(run),
+        mesh=mesh,
+        state=state,
+        state_shardings=state_shardings,
+        tx=tx,
+        loss_fn=loss_fn,
+        data=data,
+        evaluate=evaluate,
+    )
