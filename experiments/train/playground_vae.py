@@ -16,7 +16,7 @@ EXPERIMENT = VAERun(
     crop_size=32,
     crop_frames=9,
     loss=VAELossConfig(l1=1.0, l2=2.0, kl=1e-5),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0),
+    optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0),
     steps=4_000,
     batch_size=16,
     ema_decay=0.998,

@@ -19,18 +19,25 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__, file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
 
+    import argparse
+
     import tyro
 
     from sora_jax.evals.runs import load_experiment, run
 
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--workdir", type=Path)
+    found, fields = own.parse_known_args(arguments[1:])
     experiment = load_experiment(Path(arguments[0]))
-
-    def command(workdir: Path, experiment: tyro.conf.OmitArgPrefixes[type(experiment)] = experiment) -> int:  # type: ignore
-        """Args:
-        workdir: The run's folder: checkpoints, metrics, sheets and weights. Made if it isn't there.
-        """
-        run(experiment, workdir)
-        print(workdir / "weights")
-        return 0
-
-    return tyro.cli(command, prog=f"sora-jax train {arguments[0]}", description=__doc__, args=arguments[1:])
+    experiment = tyro.cli(
+        type(experiment),
+        default=experiment,
+        prog=f"sora-jax train {arguments[0]} --workdir DIR",
+        description=__doc__,
+        args=fields,
+    )
+    if found.workdir is None:
+        raise ValueError("no --workdir was given: name the run's folder, such as --workdir runs/mine.")
+    run(experiment, found.workdir)
+    print(found.workdir / "weights")
+    return 0

@@ -38,7 +38,10 @@ class UnitNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1x1 convolution on the shortcut where the width changes."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1x1 convolution on the shortcut where the width changes.
+
+    The second convolution starts at zero, so that a new network begins as its shortcuts (arXiv 1901.09321).
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32
@@ -46,7 +49,8 @@ class ResBlock(nn.Module):
     @nn.compact
     def __call__(self, x):
         h = CausalConv3D(self.features, self.dtype, name="conv1")(nn.silu(UnitNorm(name="norm1")(x)))
-        h = CausalConv3D(self.features, self.dtype, name="conv2")(nn.silu(UnitNorm(name="norm2")(h)))
+        last = CausalConv3D(self.features, self.dtype, kernel_init=nn.initializers.zeros, name="conv2")
+        h = last(nn.silu(UnitNorm(name="norm2")(h)))
         if x.shape[-1] != self.features:
             x = Linear(self.features, CONV_AXES, dtype=self.dtype, name="shortcut")(x)
         return x + h
