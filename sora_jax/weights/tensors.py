@@ -116,6 +116,7 @@ def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> 
             if (folder / name).is_dir():
                 raise IsADirectoryError(None, "a folder lies where the file should", str(folder / name))
             write(parts[name])
+            parts[name].chmod(0o644)  # safetensors leaves its files to their owner alone
             _sync(parts[name])
     except BaseException:
         for part in parts.values():
