@@ -82,47 +82,47 @@ _KINDS = {
     "graded": r"graded|gradient|banded|bands?|shaded|shading|striped",
 }
 
-_AND_MORE = r"(?: (?!and\b|while\b|as\b)\w+){0,3}?"
+_SOME = r"(?: (?!and\b|while\b|as\b|an?\b)\w+){0,3}?"
+_EYE = rf"(?:camera|view|shot){_SOME}"
+_FIXED = r"still|fixed|static|steady|stationary|motionless|unmoving|locked|in place"
 _CAMERA = {
-    "pans {}": rf"(?:camera{_AND_MORE} )?pan(?:s|ning|ned)?{_AND_MORE} (left|right)(?:wards?)?"
-    rf"|camera{_AND_MORE} (left|right)(?:wards?)?|(left|right)ward pan",
-    "zooms in": rf"(?:camera{_AND_MORE} )?(?:zoom(?:s|ing|ed)?{_AND_MORE} in(?:wards?)?|push\w* in|mov\w* (?:in|closer))",
-    "zooms out": rf"(?:camera{_AND_MORE} )?(?:zoom(?:s|ing|ed)?{_AND_MORE} out(?:wards?)?|pull\w* (?:back|out|away))",
-    "still": rf"camera{_AND_MORE} (?:still|fixed|static|steady|stationary|in place|moves?|moving|put|locked)"
-    r"|(?:still|fixed|static|steady|stationary|locked|unmoving|motionless) (?:camera|shot)",
+    "pans {}": rf"(?:{_EYE} )?pan(?:s|ning|ned)?{_SOME} (left|right)(?:wards?)?"
+    rf"|{_EYE} (left|right)(?:wards?)?|(left|right)(?:ward)? pan",
+    "zooms in": rf"(?:{_EYE} )?zoom(?:s|ing|ed)?{_SOME} in(?:wards?)?|{_EYE} (?:push\w* in|mov\w* (?:in|closer))",
+    "zooms out": rf"(?:{_EYE} )?zoom(?:s|ing|ed)?{_SOME} out(?:wards?)?|{_EYE} pull\w* (?:back|out|away)",
+    "still": rf"{_EYE} (?:{_FIXED}|moves?|moving|put)|(?:{_FIXED}) (?:camera|shot|view)",
 }
-_LIT = r"(?:(?:light(?:s|ing)?|scene|picture|image|room|everything|it|brightness) )?"
-_TURNS = r"(?:get|grow|becom|turn|fad|go|fall|slid|sink)\w*"
-_SOFTLY = r"(?: (?:slowly|steadily|gradually|gently|from|bright|dark|down|up|to|more|and))*"
+_TURNS = r"(?:get|grow|becom|turn|fad|go|fall)\w*(?: (?:slowly|gradually|from|bright|dark|down|up|to|more))*"
+_EVEN = r"steady|constant|even|same|unchanged|unchanging"
 _LIGHT = {
-    "gets dark": rf"{_LIT}(?:slowly )?(?:{_TURNS}{_SOFTLY} (?:dark(?:er|ness)?|dim(?:mer)?)\b|darken\w*|dim(?:s|ming)\b"
-    r"|fad(?:es|ing) (?:away|out)\b)|light(?:s|ing)? (?:fad|fall|go|drop)\w*(?: (?:away|out|down|low))?",
-    "gets bright": rf"{_LIT}(?:slowly )?(?:{_TURNS}{_SOFTLY} (?:bright(?:er)?|lighter)\b|brighten\w*)"
+    "gets dark": rf"{_TURNS} (?:dark(?:er|ness)?|dim(?:mer)?)|darken\w*|dim(?:s|ming)|fad(?:es|ing)(?: away| out)?"
+    r"|light(?:s|ing)? (?:fall|go|drop)\w*(?: (?:away|out|down|low))?",
+    "gets bright": rf"{_TURNS} (?:bright(?:er)?|lighter)|brighten\w*"
     r"|light(?:s|ing)? (?:ris|com|grow|return)\w*(?: (?:up|back))*",
-    "steady": r"(?:light(?:ing|s)?|brightness)(?: \w+){0,2}? (?:steady|constant|even|same|unchanged|unchanging)"
-    r"|(?:steady|constant|even|unchanging) light(?:ing)?",
+    "steady": rf"(?:light(?:s|ing)?|brightness){_SOME} (?:{_EVEN}|change)|(?:{_EVEN}) light(?:ing)?",
 }
 _GROUND = r"(?:background|backdrop)"
 
-_MOVING = (
-    r"(?:mov|slid|glid|drift|travel|go|head|float|fl(?:y|ies)|run|roll|pass|cross|ris|fall|sink|climb|drop|push|rac)\w*"
-)
-_ON = r"(?: (?!and\b|while\b|as\b|the (?!left|right|top|bottom))\w+){0,4}?"
+_GOING = r"(?:mov|slid|glid|drift|travel|go|head|float|fl[iy]|run|roll|pass|cross|ris|fall|sink|climb|drop|rac|loop)\w*"
+_ON = rf"{_GOING}(?: (?!and\b|while\b|as\b|an?\b)\w+){{0,4}}?"
 _MOTIONS = {
-    "circles around": rf"(?:circles|circling) (?:around|round)|orbit\w*"
-    rf"|{_MOVING}{_ON} (?:in|along|around|round)(?: and round)?(?: in)?(?: a| an)?(?: \w+)? (?:circles?|circular path|ring path|orbit)"
+    "stays still": rf"(?:stay|stand|remain|hold|keep|sit|is|lie)\w*(?: \w+){{0,2}}? (?:{_FIXED}|put)"
+    rf"|(?:does |do |is )?not mov\w*|(?:doesnt|isnt) mov\w*|without moving|rest(?:s|ing)?"
+    r"|still|stationary|motionless|static|unmoving",
+    "circles around": r"(?:circles|circling)(?: around| round)|circling|orbit\w*|loop\w*(?: around| round)?"
+    rf"|{_ON} (?:in|along|around|round)(?: in| a| an){{0,2}}(?: \w+)? (?:circles?|circular path|ring path|orbit)"
     r"|(?:go|mov|travel)\w* (?:around and around|round and round)",
-    "moves right": rf"(?:{_MOVING}{_ON} )?(?:from )?(?:the )?left(?: side)? to (?:the )?right|{_MOVING}{_ON} right(?:wards?)?",
-    "moves left": rf"(?:{_MOVING}{_ON} )?(?:from )?(?:the )?right(?: side)? to (?:the )?left|{_MOVING}{_ON} left(?:wards?)?",
-    "moves up": rf"(?:{_MOVING}{_ON} )?(?:from )?(?:the )?bottom to (?:the )?top|{_MOVING}{_ON} (?:up(?:wards?)?|(?:the )?top)\b|ris(?:es|ing)\b|climb\w*",
-    "moves down": rf"(?:{_MOVING}{_ON} )?(?:from )?(?:the )?top to (?:the )?bottom|{_MOVING}{_ON} (?:down(?:wards?)?|(?:the )?bottom)\b"
+    "moves right": rf"{_ON} right(?:wards?)?(?! (?:side )?to\b)"
+    rf"|(?:{_ON} )?(?:from )?(?:the )?left(?: side)? to (?:the )?right",
+    "moves left": rf"{_ON} left(?:wards?)?|(?:{_ON} )?(?:from )?(?:the )?right(?: side)? to (?:the )?left",
+    "moves up": rf"{_ON} (?:up(?:wards?)?|top)(?! to\b)|(?:from )?(?:the )?bottom to (?:the )?top"
+    r"|ris(?:es|ing)|climb\w*",
+    "moves down": rf"{_ON} (?:down(?:wards?)?|bottom)|(?:from )?(?:the )?top to (?:the )?bottom"
     r"|(?:fall|sink|descend)\w*",
-    "bounces": r"bounc\w*",
-    "spins": r"(?:spin|rotat|twirl|whirl)\w*|turn(?:s|ing)?(?: around| round)?",
+    "bounces": r"bounc\w*|hop(?:s|ping)?",
+    "spins": r"(?:(?:spin|rotat|twirl|whirl)\w*|turn(?:s|ing)?)(?: around| round)?(?: in place| on the spot)?",
     "grows": r"grow\w*|(?:get|becom)\w* (?:bigger|larger)|expand\w*|swell\w*",
     "shrinks": r"shrink\w*|(?:get|becom)\w* smaller|contract\w*",
-    "stays still": r"(?:stay|stand|remain|hold|keep|rest|sit|is|lie)\w*(?: \w+){0,2}? (?:still|in place|motionless|stationary|put|fixed)"
-    r"|(?:does not|doesnt|not) mov\w*|motionless|stationary|static|unmoving|rest(?:s|ing)|without moving",
 }
 
 
@@ -195,7 +195,8 @@ def _parse_objects(text: str) -> list[ObjectClaim]:
             events.append((found.start(), "motion", name))
         text = re.sub(rf"\b(?:{pattern})\b", lambda m: "_" * len(m[0]), text)
     adjective = rf"(?:{_names(_COLORS)}|{_names(_SIZES)})"
-    noun = rf"((?:the |a |an )?)((?:{adjective}(?: and| ,)? |\w+ (?={adjective} ))*)({_names(_SHAPES)})\b"
+    lead = rf"((?:{adjective}(?: and| ,)? |_+ |(?!and |while |as )\w+ (?={adjective} ))*)"
+    noun = rf"((?:the |a |an )?){lead}({_names(_SHAPES)})\b"
     claims: list[ObjectClaim] = []
     nouns: list[tuple[int, int]] = []
     for found in re.finditer(rf"\b{noun}", text):
@@ -216,9 +217,8 @@ def _parse_objects(text: str) -> list[ObjectClaim]:
         nouns.append((found.start(), again))
     for start, _, motion in sorted(events):
         before = [i for place, i in nouns if place < start]
-        after = [i for place, i in nouns if place > start]
-        order = list(dict.fromkeys([*reversed(before), *after]))
-        free = next((i for i in order[:1] if claims[i].motion is None), None)
+        after = [i for place, i in nouns if place >= start]
+        free = next((i for i in (*before[-1:], *after[:1]) if claims[i].motion is None), None)
         if free is not None:
             claims[free] = replace(claims[free], motion=motion)
     return claims

@@ -10,7 +10,7 @@ import numpy as np
 
 from sora_jax.data.playground.motion import REFERENCE_SECONDS, clip_times
 from sora_jax.data.playground.oracle_setting import read_setting
-from sora_jax.data.playground.oracle_shapes import AREA, score_shapes
+from sora_jax.data.playground.oracle_shapes import AREA, fit_hidden, score_shapes
 from sora_jax.data.playground.tracking import Blob, find_blobs
 
 __all__ = ["ObjectReading", "Reading", "read"]
@@ -45,7 +45,6 @@ _LARGE_ABOVE = 0.133
 _RESIZED = 0.68
 _MOVED = 0.13
 _SPIN_MARGIN = 0.015
-_FREEDOM = 0.008
 _TOLERANCE = 0.06
 
 
@@ -61,7 +60,9 @@ def _rest(values: np.ndarray, columns: np.ndarray, weight: np.ndarray) -> tuple[
 
 def _path(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, float]) -> str | None:
     """The law that the middle of an object follows: a motion's name, or None where none fits."""
-    use = blob.whole if blob.whole.sum() >= max(3, len(times) // 4) else blob.area > 0.3 * np.median(blob.area)
+    use = (
+        blob.whole if blob.whole.sum() >= max(3, len(times) // 4) else blob.area > 0.3 * np.median(blob.area)
+    )
     if use.sum() < 2:
         return None
     tau, x, y, w = times[use], blob.x[use], blob.y[use], np.ones(int(use.sum()))
@@ -102,16 +103,37 @@ def _path(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, fl
     return "circles around"
 
 
-def _read_object(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, float]) -> ObjectReading:
-    frames = len(times)
+def _behind(blob: Blob, times: np.ndarray, wall: np.ndarray) -> str | None:
+    """The way of an object that is seen on one side of the wall and then on the other, else None."""
+    if not wall.any():
+        return None
+    middle = int(np.flatnonzero(wall).mean())
+    columns = blob.alpha.sum(1)
+    left, right = columns[:, :middle].sum(1), columns[:, middle:].sum(1)
+    most = 0.3 * (left + right).max()
+    if left.max() < most or right.max() < most:
+        return None
+    ahead = float((left @ times) / left.sum() - (right @ times) / right.sum())
+    level = np.std(blob.y[(left + right) > most])
+    if abs(ahead) < 0.3 or level > _TOLERANCE:
+        return None
+    return "moves left" if ahead > 0 else "moves right"
+
+
+def _read_object(
+    blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, float], wall: np.ndarray
+) -> ObjectReading:
     whole = blob.whole
+    behind = _behind(blob, times, wall)
+    if behind and whole.sum() < 3:
+        return _read_hidden(blob, behind, wall)
     if not whole.any():
         whole = blob.area >= 0.8 * blob.area.max()
     k = np.flatnonzero(whole)
     weight = blob.area[k]
     motion: str | None = None
-    if frames > 1:
-        motion = _path(blob, times, stretch, aspect)
+    if len(times) > 1:
+        motion = behind or _path(blob, times, stretch, aspect)
     scores = score_shapes(blob.alpha[k], blob.cx[k], blob.cy[k], blob.rms[k], weight, times[k], stretch)
     still = max(scores, key=lambda s: scores[s].still)
     spun = max(scores, key=lambda s: scores[s].spun)
@@ -127,9 +149,21 @@ def _read_object(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[fl
     size = None
     if motion not in ("grows", "shrinks"):
         size = "large" if np.median(radius[k]) > _LARGE_ABOVE else "small"
+    return ObjectReading(color=blob.color, shape=shape, size=size, motion=motion, track=_track(blob, radius))
+
+
+def _read_hidden(blob: Blob, motion: str, wall: np.ndarray) -> ObjectReading:
+    """An object that the wall hides in part in (nearly) every frame."""
+    unit = float(min(blob.alpha.shape[1:]))
+    shape, pixels = fit_hidden(blob.alpha, wall, unit)
+    radius = np.full(len(blob.area), pixels / unit)
+    size = "large" if radius[0] > _LARGE_ABOVE else "small"
+    return ObjectReading(color=blob.color, shape=shape, size=size, motion=motion, track=_track(blob, radius))
+
+
+def _track(blob: Blob, radius: np.ndarray) -> np.ndarray:
     shown = blob.area > 0.3 * np.median(blob.area)
-    track = np.where(shown[:, None], np.stack([blob.x, blob.y, radius], -1), np.nan)
-    return ObjectReading(color=blob.color, shape=shape, size=size, motion=motion, track=track)
+    return np.where(shown[:, None], np.stack([blob.x, blob.y, radius], -1), np.nan)
 
 
 def read(frames: np.ndarray, fps: float = 8.0) -> Reading:
@@ -143,9 +177,13 @@ def read(frames: np.ndarray, fps: float = 8.0) -> Reading:
         ValueError: frames that are not uint8[t, h, w, 3], or too small to tell shapes apart.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
-        raise ValueError(f"frames are {frames.dtype}{list(frames.shape)}: the oracle reads uint8[t, h, w, 3].")
+        raise ValueError(
+            f"frames are {frames.dtype}{list(frames.shape)}: the oracle reads uint8[t, h, w, 3]."
+        )
     if min(frames.shape[1:3]) < 32:
-        raise ValueError(f"frames are {frames.shape[2]}x{frames.shape[1]}: the oracle needs 32 pixels a side.")
+        raise ValueError(
+            f"frames are {frames.shape[2]}x{frames.shape[1]}: the oracle needs 32 pixels a side."
+        )
     pixels = _shrink(frames)
     setting = read_setting(pixels)
     times = clip_times(len(frames))
@@ -153,7 +191,8 @@ def read(frames: np.ndarray, fps: float = 8.0) -> Reading:
     height, width = pixels.shape[1:3]
     unit = min(height, width)
     objects = [
-        _read_object(blob, times, stretch, (width / unit, height / unit)) for blob in find_blobs(setting)
+        _read_object(blob, times, stretch, (width / unit, height / unit), setting.wall)
+        for blob in find_blobs(setting)
     ]
     return Reading(
         objects=tuple(objects),

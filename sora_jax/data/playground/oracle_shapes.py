@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sora_jax.data.playground.motion import EXTENT
-from sora_jax.data.playground.render import _DISTANCE
+from sora_jax.data.playground.render import DISTANCE
 from sora_jax.data.playground.scene import SHAPES, SPINNABLE
 
-__all__ = ["AREA", "ShapeScore", "score_shapes"]
+__all__ = ["AREA", "ShapeScore", "fit_hidden", "score_shapes"]
 
 GRID = 24
 SPAN = 2.2
@@ -44,7 +44,7 @@ def _fine_mask(shape: str, edge: float) -> tuple[np.ndarray, float, float, float
     """Area, middle (y) and rms radius of a shape of radius 1 whose edge is `edge` wide."""
     axis = np.linspace(-1.5, 1.5, 151)
     x, y = np.meshgrid(axis, axis)
-    cover = np.clip(0.5 - _DISTANCE[shape](x, y) / edge, 0.0, 1.0)
+    cover = np.clip(0.5 - DISTANCE[shape](x, y) / edge, 0.0, 1.0)
     total = cover.sum()
     middle = float((cover * y).sum() / total)
     rms = float(np.sqrt((cover * (x * x + (y - middle) ** 2)).sum() / total))
@@ -70,7 +70,7 @@ def _templates(bucket: int) -> dict[str, np.ndarray]:
         x, y = gx * scale, gy * scale
         u = x * np.cos(angle) + y * np.sin(angle)
         v = y * np.cos(angle) - x * np.sin(angle) + middle
-        cover = np.clip(0.5 - _DISTANCE[shape](u, v) / edge, 0.0, 1.0)
+        cover = np.clip(0.5 - DISTANCE[shape](u, v) / edge, 0.0, 1.0)
         cover = cover.reshape(*cover.shape[:2], -1)
         cover = cover - cover.mean(-1, keepdims=True)
         found[shape] = (cover / np.linalg.norm(cover, axis=-1, keepdims=True)).astype(np.float32)
@@ -129,4 +129,47 @@ def score_shapes(
     return scores
 
 
-assert EXTENT < SPAN
+def fit_hidden(alpha: np.ndarray, wall: np.ndarray, unit: float) -> tuple[str, float]:
+    """Shape and radius (pixels) of masks alpha[t, h, w] whose columns `wall` bool[w] hide a part of each.
+
+    In the frames that show most, on either side of the wall, every shape at every radius is laid at every place near
+    the mask; the least squared difference over the columns that can be seen wins.
+    """
+    near = wall.copy()
+    near[1:] |= wall[:-1]
+    near[:-1] |= wall[1:]
+    middle = int(np.flatnonzero(wall).mean())
+    left, right = alpha[:, :, :middle].sum((1, 2)), alpha[:, :, middle:].sum((1, 2))
+    chosen = {*np.argsort(-left)[:3], *np.argsort(-right)[:3]}
+    chosen = [t for t in sorted(chosen) if alpha[t].sum() > 0.5 * max(left.max(), right.max())]
+    radii = unit * np.linspace(0.085, 0.19, 13)
+    reach = int(np.ceil(EXTENT * radii[-1])) + 1
+    window = np.arange(-reach, reach + 1)
+    margin = reach + 6
+    seen = np.pad((~near).astype(np.float32), margin, constant_values=1.0)
+    slide = np.arange(-5, 6)
+    total = np.zeros((len(SHAPES), len(radii)))
+    spots = []
+    for t in chosen:
+        ys, xs = np.nonzero(alpha[t] > 0.5)
+        outer = (xs.min(), 1) if left[t] > right[t] else (xs.max(), -1)
+        spots.append((np.pad(alpha[t], margin), int(ys.min() + ys.max()) // 2, *outer))
+    for i, shape in enumerate(SHAPES):
+        for j, radius in enumerate(radii):
+            distance = DISTANCE[shape](window / radius, window[:, None] / radius)
+            cover = np.clip(0.5 - distance * radius, 0.0, 1.0).astype(np.float32)
+            for image, cy, edge, side in spots:
+                cx = round(float(edge + side * radius))
+                y0, x0 = cy + margin - reach - 5, cx + margin - reach - 5
+                size = len(window) + len(slide) - 1
+                part = image[y0 : y0 + size, x0 : x0 + size]
+                open_ = seen[x0 : x0 + size]
+                shape_ = (len(window), len(window))
+                patches = np.lib.stride_tricks.sliding_window_view(part * open_, shape_)
+                masks = np.lib.stride_tricks.sliding_window_view(open_, len(window))
+                cross = np.einsum("abyx,yx->ab", patches, cover)
+                inside = masks @ np.square(cover).sum(0)
+                missed = np.square(part * open_).sum()
+                total[i, j] += float((inside - 2.0 * cross).min() + missed) / missed
+    i, j = np.unravel_index(total.argmin(), total.shape)
+    return SHAPES[int(i)], float(radii[j])

@@ -26,7 +26,7 @@ from sora_jax.data.playground.motion import (
 )
 from sora_jax.data.playground.world import WALL_WIDTH, BackgroundColor, Color, Scene, Shape
 
-__all__ = ["BACKGROUND_RGB", "BAND_WIDTH", "COLOR_RGB", "WALL_RGB", "render"]
+__all__ = ["BACKGROUND_RGB", "BAND_WIDTH", "COLOR_RGB", "DISTANCE", "WALL_RGB", "render"]
 
 COLOR_RGB: dict[Color, tuple[int, int, int]] = {
     "red": (228, 36, 40),
@@ -107,7 +107,7 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.minimum(lobe, np.maximum(np.maximum(outside, above), py))
 
 
-_DISTANCE: dict[Shape, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+DISTANCE: dict[Shape, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
@@ -151,7 +151,7 @@ def _blend_object(
     if track.angle.any():
         cos, sin = (v[:, None, None] for v in cos_sin(track.angle))
         x, y = x * cos + y * sin, y * cos - x * sin
-    coverage = np.clip(0.5 - _DISTANCE[shape](x, y) * radius[:, None, None], 0.0, 1.0)[..., None]
+    coverage = np.clip(0.5 - DISTANCE[shape](x, y) * radius[:, None, None], 0.0, 1.0)[..., None]
     color = np.array(rgb, np.float64) * light[:, None]
     for frame, cover, tint, x0, y0 in zip(video, coverage, color, left - reach, top - reach, strict=True):
         xa, ya, xb, yb = max(x0, 0), max(y0, 0), min(x0 + len(window), width), min(y0 + len(window), height)

@@ -50,7 +50,7 @@ def _lines(delta: np.ndarray, back: np.ndarray, rgb: np.ndarray) -> tuple[np.nda
 
 def _trim(alpha: np.ndarray, reach: float) -> np.ndarray:
     """Sets a mask's pixels far from its middle to zero: specks of the same hue elsewhere."""
-    frames, height, width = alpha.shape
+    height, width = alpha.shape[1:]
     rows, columns = alpha.sum(2), alpha.sum(1)
     y, x = np.arange(height), np.arange(width)
     # The median of each marginal is not drawn off by a speck.
@@ -58,6 +58,38 @@ def _trim(alpha: np.ndarray, reach: float) -> np.ndarray:
     mx = (np.cumsum(columns, 1) < 0.5 * columns.sum(1, keepdims=True)).sum(1)
     keep = (np.abs(y - my[:, None]) < reach)[:, :, None] & (np.abs(x - mx[:, None]) < reach)[:, None, :]
     return alpha * keep
+
+
+def _without_fringes(
+    order: np.ndarray,
+    rest: np.ndarray,
+    alpha: np.ndarray,
+    t: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    frames: int,
+) -> np.ndarray:
+    """`order` (colors, largest first) without those that only rim another object: a codec's washed-out edge."""
+    if len(order) < 2:
+        return order
+    label = order[rest[:, order].argmin(1)]
+    kept: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+    for k in order:
+        mine = label == k
+        a = alpha[mine, k]
+        area = np.bincount(t[mine], a, minlength=frames)
+        some = np.maximum(area, 1e-3)
+        cx = np.bincount(t[mine], a * x[mine], minlength=frames) / some
+        cy = np.bincount(t[mine], a * y[mine], minlength=frames) / some
+        rim = False
+        for _, other, ox, oy in kept:
+            both = (area > 1.0) & (other > 1.0)
+            if both.sum() > 0.3 * (area > 1.0).sum():
+                away = np.hypot(cx - ox, cy - oy)[both] / np.sqrt(other[both] / np.pi)
+                rim |= bool(np.median(away) < 1.1 and area.sum() < 0.5 * other.sum())
+        if not rim:
+            kept.append((int(k), area, cx, cy))
+    return np.array([k for k, *_ in kept])
 
 
 def find_blobs(setting: Setting) -> list[Blob]:
@@ -82,6 +114,7 @@ def find_blobs(setting: Setting) -> list[Blob]:
     area = np.bincount(label, best * scale, minlength=len(_RGB))
     cores = np.bincount(label, core * scale, minlength=len(_RGB))
     present = np.flatnonzero((area > _LEAST_AREA) & (cores > _LEAST_CORE))
+    present = _without_fringes(present[np.argsort(-area[present])], rest, alpha, t, y, x, frames)
     if len(present) == 0:
         return []
     label = present[rest[:, present].argmin(1)]
@@ -104,9 +137,7 @@ def find_blobs(setting: Setting) -> list[Blob]:
         whole = (total > 0.35 * np.median(total)) & (beside > rms) & ~touches.any(1)
         wx = (cx + 0.5 - 0.5 * width) / unit / setting.zoom + setting.pan
         wy = (cy + 0.5 - 0.5 * height) / unit / setting.zoom
-        blobs.append(
-            Blob(_NAMES[k], mask, cx, cy, rms, total / (unit * setting.zoom) ** 2, whole, wx, wy)
-        )
+        blobs.append(Blob(_NAMES[k], mask, cx, cy, rms, total / (unit * setting.zoom) ** 2, whole, wx, wy))
     return sorted(blobs, key=lambda blob: -float(blob.area.max()))
 
 
