@@ -55,7 +55,7 @@ class TextConfig:
 TEXT_UMT5_XXL = TextConfig(vocab=256384, width=4096, depth=24, heads=64, head_width=64, ffn_width=10240)
 
 TEXT_PLAYGROUND = TextConfig(
-    vocab=512, width=128, depth=2, heads=4, head_width=32, ffn_width=256, max_length=48
+    vocab=512, width=128, depth=2, heads=4, head_width=32, ffn_width=256, max_length=56
 )
 
 
