@@ -69,7 +69,9 @@ def save(
     for network in NETWORKS:
         params, shapes = checkpoint.params[network], shapes_of(expected[network])
         check_shapes(shapes_of(params), shapes, f"the checkpoint's {network}")
-        metadata = {"format": "sora_jax", "layout": _layout(getattr(config, network), shapes)}
+        # One entry, since safetensors writes several in any order and the same weights should give the same
+        # bytes.
+        metadata = {"layout": _layout(getattr(config, network), shapes)}
         writers[f"{network}.safetensors"] = functools.partial(
             write_tensors, params=params, dtype=dtype, metadata=metadata
         )
