@@ -149,7 +149,7 @@ def _resample(
     kept: list[np.ndarray] = []
     starts: list[float] = []
     origin, end, count = None, 0.0, 0
-    previous: np.ndarray | None = None
+    previous: Image.Image | None = None
 
     def keep(frame: np.ndarray) -> bool:
         if kept and kept[0].shape != frame.shape:
@@ -171,9 +171,9 @@ def _resample(
         if fps is not None:
             # Output k is the last frame to start by k / fps: the previous one is due until this one starts.
             while previous is not None and len(kept) / fps + _tolerance(fps) < start:
-                if keep(previous):
+                if keep(_fit(previous, size, under)):
                     return np.stack(kept), fps
-            previous = _fit(frame.image, size, under)
+            previous = frame.image
         else:
             starts.append(start)
             if keep(_fit(frame.image, size, under)):
@@ -182,7 +182,7 @@ def _resample(
         raise ValueError(f"{path} holds no frames that can be decoded: it is damaged or cut short")
     if fps is not None and previous is not None:
         while not kept or len(kept) + 1 <= end * fps + 0.25:
-            if keep(previous):
+            if keep(_fit(previous, size, under)):
                 break
         return np.stack(kept), fps
     return _even(np.stack(kept), np.asarray(starts), end)
