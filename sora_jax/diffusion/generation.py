@@ -88,7 +88,7 @@ def start(
     shape: tuple[int, int, int, int, int],
     sigmas: Array | np.ndarray,
     *,
-    stepper: Stepper = UniPC(),  # noqa: B008 (frozen)
+    stepper: Stepper = UniPC(),
     known: Array | None = None,
     unknown: Array | None = None,
     source: Array | None = None,

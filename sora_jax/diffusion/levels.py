@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sora_jax.diffusion.schedule import LogitNormal
 from sora_jax.typing import Array, Bool, Float, PRNGKeyArray, typed
@@ -65,47 +66,54 @@ TEXT_TO_VIDEO = LevelMix(
 )
 
 
-def _span(key, n):
-    """A random interval [start, stop) of 1 to max(n - 1, 1) of n places, as a mask [n]."""
-    k_length, k_start = jax.random.split(key)
-    length = jax.random.randint(k_length, (), 1, max(n, 2))
-    start = jax.random.randint(k_start, (), 0, n - length + 1)
+def _below(u, n):
+    """An integer in [0, n) from u in [0, 1)."""
+    return jnp.minimum((u * jnp.asarray(n, jnp.float32)).astype(jnp.int32), n - 1)
+
+
+def _pick(u, weights):
+    """The place of one of the weights, each as often as its share."""
+    edges = np.cumsum(weights)[:-1] / np.sum(weights)
+    return jnp.sum(u >= edges.astype(np.float32))
+
+
+def _span(u, n):
+    """An interval of 1 to max(n - 1, 1) of n places, as a mask [n]."""
+    length = 1 + _below(u[0], max(n - 1, 1))
+    start = _below(u[1], n - length + 1)
     i = jnp.arange(n)
     return (i >= start) & (i < start + length)
 
 
-def _head(key, t):
-    return jnp.arange(t) < jax.random.randint(key, (), 1, max(t, 2))
+def _head(u, t):
+    return jnp.arange(t) < 1 + _below(u, max(t - 1, 1))
 
 
-def _tail(key, t):
-    return _head(key, t)[::-1]
+def _tail(u, t):
+    return _head(u, t)[::-1]
 
 
-def _ends(key, t):
+def _ends(u, t):
     """At least one frame at each end, and at least one between, where there are three."""
-    k_total, k_head = jax.random.split(key)
-    total = jax.random.randint(k_total, (), 2, max(t, 3))
-    head = jax.random.randint(k_head, (), 1, jnp.maximum(total, 2))
+    total = 2 + _below(u[0], max(t - 2, 1))
+    head = 1 + _below(u[1], total - 1)
     i = jnp.arange(t)
     return (i < head) | (i >= t - (total - head))
 
 
-def _frames(key, t):
-    k_count, k_order = jax.random.split(key)
-    return jax.random.permutation(k_order, t) < jax.random.randint(k_count, (), 1, max(t, 2))
+def _frames(u, t):
+    rank = jnp.argsort(u[1 : t + 1])
+    return rank < 1 + _below(u[0], max(t - 1, 1))
 
 
-def _box(key, shape):
+def _box(u, shape):
     """A box of space, through the whole clip or a window of it: a mask [t, h, w]."""
     t, h, w = shape
-    k_h, k_w, k_full, k_t, k_always = jax.random.split(key, 5)
-    rows, columns, frames = _span(k_h, h), _span(k_w, w), _span(k_t, t)
+    frames, rows, columns = _span(u[0:2], t), _span(u[2:4], h), _span(u[4:6], w)
     # One time in four each: as high, or as wide, as the frame.
-    full = jax.random.uniform(k_full)
-    rows = rows | ((full < 0.25) & (w > 1))
-    columns = columns | ((full > 0.75) & (h > 1))
-    frames = frames | jax.random.bernoulli(k_always)
+    rows = rows | ((u[6] < 0.25) & (w > 1))
+    columns = columns | ((u[6] > 0.75) & (h > 1))
+    frames = frames | (u[7] < 0.5)
     return frames[:, None, None] & rows[None, :, None] & columns[None, None, :]
 
 
@@ -116,15 +124,17 @@ def draw_unknown(key: PRNGKeyArray, shape: tuple[int, int, int], mix: LevelMix) 
     At least one token is: a draw that would leave none (one frame, whose head is known) has all unknown.
     """
     t, h, w = shape
-    k_kind, *k = jax.random.split(key, 1 + len(KNOWN))
     grid = (t, h, w) if mix.spatial else (t, 1, 1)
+    # One call for all the numbers, as each call of the generator is seconds of compiling.
+    u = jax.random.uniform(key, (10 + t,))
+    kind, u = u[0], u[1:]
 
-    known = [_head(k[1], t), _tail(k[2], t), _ends(k[3], t), _frames(k[4], t), ~_span(k[5], t)]
+    known = [_head(u[0], t), _tail(u[0], t), _ends(u, t), _frames(u, t), ~_span(u, t)]
     unknown = [jnp.ones(grid, bool)] + [jnp.broadcast_to(~frame[:, None, None], grid) for frame in known]
     if mix.spatial:
-        unknown += [_box(k[6], shape), ~_box(k[7], shape)]
-    weights = jnp.asarray(mix.known[: len(unknown)], jnp.float32)
-    drawn = jnp.stack(unknown)[jax.random.choice(k_kind, len(unknown), p=weights / weights.sum())]
+        box = _box(u, shape)
+        unknown += [box, ~box]
+    drawn = jnp.stack(unknown)[_pick(kind, mix.known[: len(unknown)])]
     return drawn | ~jnp.any(drawn)
 
 
@@ -133,19 +143,18 @@ def draw_levels(
     key: PRNGKeyArray,
     shape: tuple[int, int, int],
     mix: LevelMix = TEXT_TO_VIDEO,
-    level: Callable[..., Array] = LogitNormal(),  # noqa: B008 (frozen)
+    level: Callable[..., Array] = LogitNormal(),
 ) -> tuple[Float[Array, "t #h #w"], Bool[Array, "t #h #w"]]:
     """One clip's training levels σ in [0, 1] and its unknown tokens, each [t, h, w] or [t, 1, 1].
 
     `level(key, shape)` draws independent levels. Under jit, `shape`, `mix` and `level` are static.
     """
     t = shape[0]
-    k_unknown, k_kind, k_one, k_each = jax.random.split(key, 4)
+    k_unknown, k_kind, k_level = jax.random.split(key, 3)
     unknown = draw_unknown(k_unknown, shape, mix)
-    each = level(k_each, (t,))
-    kinds = jnp.stack([jnp.broadcast_to(level(k_one, ()), (t,)), each, jnp.sort(each)])
-    weights = jnp.asarray(mix.levels, jnp.float32)
-    levels = kinds[jax.random.choice(k_kind, len(kinds), p=weights / weights.sum())]
+    each = level(k_level, (t,))
+    kinds = jnp.stack([jnp.broadcast_to(each[0], (t,)), each, jnp.sort(each)])
+    levels = kinds[_pick(jax.random.uniform(k_kind), mix.levels)]
     return jnp.where(unknown, levels[:, None, None], 0), unknown
 
 
@@ -155,7 +164,7 @@ def draw_batch(
     batch: int,
     shape: tuple[int, int, int],
     mix: LevelMix = TEXT_TO_VIDEO,
-    level: Callable[..., Array] = LogitNormal(),  # noqa: B008 (frozen)
+    level: Callable[..., Array] = LogitNormal(),
 ) -> tuple[Float[Array, "b t #h #w"], Bool[Array, "b t #h #w"]]:
     """`draw_levels` for each of `batch` clips: σ and unknown, each [b, t, h, w] or [b, t, 1, 1]."""
     keys = jax.random.split(key, batch)
