@@ -11,7 +11,7 @@ from typing import Any
 import grain
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sora_jax.parallel import batch_sharding
@@ -87,7 +87,7 @@ def train(
         )
 
     compiled_step = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_shardings, None))
-    key = jax.device_put(jax.random.key(config.seed))
+    key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
     metrics = MetricsWriter(workdir, start)
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
     flops, pending = None, None

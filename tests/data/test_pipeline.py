@@ -1,0 +1,116 @@
+import collections
+
+import numpy as np
+import pytest
+
+from sora_jax.data.latents import LatentSource, fill
+from sora_jax.data.pipeline import batches, crop
+
+
+class Numbers:
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return {"x": np.int64(index)}
+
+
+def take(iterator, n):
+    return [next(iterator)["x"] for _ in range(n)]
+
+
+def test_each_epoch_holds_every_example_once_in_an_order_of_its_own():
+    order = np.concatenate(take(batches(Numbers(12), batch_size=4, seed=0), 9)).reshape(3, 12)
+    for epoch in order:
+        assert sorted(epoch) == list(range(12))
+    assert (order[0] != order[1]).any()
+    assert (order[1] != order[2]).any()
+
+
+def test_the_iterator_goes_on_where_its_state_was_taken():
+    iterator = batches(Numbers(20), batch_size=4, seed=5)
+    take(iterator, 7)
+    state = iterator.get_state()
+    expected = take(iterator, 8)
+    other = batches(Numbers(20), batch_size=4, seed=5)
+    other.set_state(state)
+    np.testing.assert_array_equal(expected, take(other, 8))
+
+
+def test_hosts_share_the_examples_and_none_is_read_twice():
+    parts = [batches(Numbers(16), batch_size=8, seed=2, host=i, hosts=2) for i in range(2)]
+    seen = collections.Counter(int(x) for part in parts for x in np.concatenate(take(part, 2)))
+    assert seen == dict.fromkeys(range(16), 1)
+
+
+def test_a_batch_that_doesn_t_divide_over_the_hosts_is_refused():
+    with pytest.raises(ValueError, match="3 hosts"):
+        batches(Numbers(16), batch_size=8, seed=0, hosts=3)
+
+
+def test_crop_cuts_windows_that_are_there():
+    video = np.arange(9 * 8 * 8 * 3, dtype=np.int32).reshape(9, 8, 8, 3)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        cut = crop(4, 5)({"video": video}, rng)["video"]
+        assert cut.shape == (5, 4, 4, 3)
+        t, h, w, _ = np.unravel_index(cut[0, 0, 0, 0], video.shape)
+        np.testing.assert_array_equal(cut, video[t : t + 5, h : h + 4, w : w + 4])
+    with pytest.raises(ValueError, match="smaller than the window"):
+        crop(16, 5)({"video": video}, rng)
+
+
+class Clips:
+    def __init__(self, count):
+        self.count, self.read = count, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return {"video": np.full((1, 2, 2, 3), index, np.uint8)}
+
+
+def encode(video):
+    return video[..., :1].astype(np.float32) / 2
+
+
+def test_latents_are_encoded_once_and_read_back(tmp_path):
+    options = {"made_from": {"vae": "a"}, "batch_size": 3, "shard_size": 4}
+    fill(tmp_path, Clips(10), encode, **options)
+    source = LatentSource(tmp_path)
+    assert len(source) == 10
+    for i in range(10):
+        assert source[i]["latents"].dtype == np.float32
+        np.testing.assert_array_equal(source[i]["latents"], np.full((1, 2, 2, 1), i / 2, np.float32))
+    again = Clips(10)
+    fill(tmp_path, again, encode, **options)
+    assert again.read == []
+
+
+def test_a_killed_cache_goes_on_with_what_is_missing(tmp_path):
+    options = {"made_from": {"vae": "a"}, "batch_size": 2, "shard_size": 4}
+    calls = []
+
+    def failing(video):
+        calls.append(video)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(video)
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path, Clips(8), failing, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "latents-00000.npy"]
+    rest = Clips(8)
+    fill(tmp_path, rest, encode, **options)
+    assert rest.read == [4, 5, 6, 7]
+
+
+def test_a_cache_of_other_weights_is_refused(tmp_path):
+    fill(tmp_path, Clips(2), encode, made_from={"vae": "a"})
+    with pytest.raises(ValueError, match="another vae"):
+        fill(tmp_path, Clips(2), encode, made_from={"vae": "b"})

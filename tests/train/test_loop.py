@@ -1,0 +1,114 @@
+"""A run that stops and goes on is the run that never stopped, to the bit, data order included."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from sora_jax.data.pipeline import batches
+from sora_jax.parallel import MeshConfig, make_mesh
+from sora_jax.train.checkpoint import Checkpoints
+from sora_jax.train.loop import LoopConfig, train
+from sora_jax.train.state import initial_state
+
+
+class Numbers:
+    """Example i holds i, and a random map's draw shows whether augmentations come back the same."""
+
+    def __len__(self):
+        return 37
+
+    def __getitem__(self, index):
+        return {"x": np.full((4,), index, np.float32)}
+
+
+def jitter(example, rng):
+    return {"x": example["x"] + rng.standard_normal(4).astype(np.float32)}
+
+
+def loss_fn(params, batch, key):
+    noise = jax.random.normal(key, batch["x"].shape)
+    return jnp.mean(jnp.square(batch["x"] / 37.0 @ params["w"] - noise)), {}
+
+
+def run(folder, steps, config=None, evaluate=None):
+    config = config or LoopConfig(
+        steps=steps, batch_size=8, checkpoint_every=100, log_every=1, sample_every=1
+    )
+    mesh, tx = make_mesh(MeshConfig()), optax.adamw(1e-2)
+    axes = ("embed", "mlp")
+
+    def init():
+        return {"w": nn.with_logical_partitioning(nn.initializers.normal(), axes)(jax.random.key(0), (4, 4))}
+
+    state, shardings = initial_state(init, tx, mesh)
+    return train(
+        workdir=folder,
+        config=config,
+        resolved=dataclasses.asdict(config),
+        mesh=mesh,
+        state=state,
+        state_shardings=shardings,
+        tx=tx,
+        loss_fn=loss_fn,
+        data=batches(Numbers(), batch_size=8, seed=1, random_maps=[jitter]),
+        evaluate=evaluate,
+    )
+
+
+def test_two_and_two_steps_are_four(tmp_path):
+    whole = run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    parts = run(tmp_path / "parts", 4)
+    chex.assert_trees_all_equal(whole, parts)
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    losses = {json.loads(line)["step"]: json.loads(line)["loss"] for line in lines}
+    expected = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert losses == {line["step"]: line["loss"] for line in expected}
+
+
+def test_sigterm_stops_with_a_checkpoint(tmp_path):
+    def evaluate(state, step):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = run(tmp_path / "run", 50, evaluate=evaluate)
+    assert int(stopped.step) == 4
+    config = LoopConfig(steps=50, batch_size=8, checkpoint_every=100, log_every=1, sample_every=1)
+    checkpoints = Checkpoints(tmp_path / "run", dataclasses.asdict(config))
+    assert checkpoints.newest == 4
+    checkpoints.close()
+    whole = run(tmp_path / "whole", 6)
+    resumed = run(tmp_path / "run", 6)
+    chex.assert_trees_all_equal(whole.params, resumed.params)
+
+
+def test_a_folder_of_another_config_is_refused(tmp_path):
+    run(tmp_path, 1)
+    with pytest.raises(ValueError, match="ema_decay"):
+        run(tmp_path, 2, LoopConfig(steps=2, batch_size=8, checkpoint_every=100, log_every=1, ema_decay=0.5))
+
+
+def test_metrics_tell_rates(tmp_path):
+    run(tmp_path, 4)
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 4
+    assert {"loss", "gradient_norm", "steps_per_second", "flops_per_second", "share_of_peak"} <= last.keys()
+    from_board = list((tmp_path / "tensorboard").iterdir())
+    assert from_board
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch_size": -1}, {"batch_size": 6, "accumulate": 4}, {"ema_decay": 1.0}]
+)
+def test_loop_refuses_what_can_t_be(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LoopConfig(**wrong)
