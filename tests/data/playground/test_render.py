@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sora_jax.data.playground.motion import DIM, EXTENT
-from sora_jax.data.playground.render import _DISTANCE, BACKGROUND_RGB, COLOR_RGB, render
+from sora_jax.data.playground.render import BACKGROUND_RGB, COLOR_RGB, DISTANCE, render
 from sora_jax.data.playground.scene import BACKGROUND_COLORS, COLORS, SHAPES, Object, Scene, draw_scene
 
 AREAS = {"circle": 3.1416, "square": 2.56, "triangle": 1.7181, "star": 1.6898, "ring": 2.1564, "heart": 2.5}
@@ -47,7 +47,7 @@ def test_coverage_adds_up_to_the_shape(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_stay_within_their_extent_and_have_unit_slope(shape):
     x, y = np.meshgrid(np.linspace(-2, 2, 401), np.linspace(-2, 2, 401))
-    distance = _DISTANCE[shape](x, y)
+    distance = DISTANCE[shape](x, y)
     assert (np.sqrt(x * x + y * y)[distance < 0] <= EXTENT).all()
     slope = np.hypot(*np.gradient(distance, 0.01))
     near = (np.abs(distance) < 0.05) & (slope > 0.5)
