@@ -108,7 +108,7 @@ def run(args: Args) -> int:
     if args.as_json:
         print(json.dumps(figures, indent=2))
     else:
-        Console().print(table(figures))
+        Console(width=None if sys.stdout.isatty() else 120).print(table(figures))
     written = (
         write_json(figures, args.out / "figures.json"),
         write_sheet(result.failures, args.out / "failures.png"),

@@ -301,7 +301,7 @@ def evaluate(
     successes: list[Shown] = []
     for name, (texts, scored, needs, title) in plan.items():
         rates, shown = _judged(pipeline, name, texts, scored, batch, seed, options, report)
-        figures["groups"][name] = {"title": title, "needs": needs, **rates}
+        figures["groups"][name] = {"title": title, "needs": needs, "whole": "whole" in scored, **rates}
         failures += [one for one in shown if one.wrong][:keep]
         successes += [one for one in shown if not one.wrong][:keep]
     if "vae" in groups:

@@ -22,7 +22,7 @@ def table(figures: dict[str, Any]) -> Any:
     from rich.table import Table
 
     out = Table(title=f"{figures['model']}: what the oracle finds in clips of fresh captions")
-    out.add_column("captions")
+    out.add_column("captions", no_wrap=True)
     for name in ("right", "rate", "95 % interval", "needed", "met"):
         out.add_column(name, justify="right")
     for group in figures["groups"].values():
@@ -40,7 +40,8 @@ def table(figures: dict[str, Any]) -> Any:
             for name, part in group["attributes"].items()
             if name != "whole"
         ]
-        out.add_row(f"[dim]  {', '.join(parts)}[/]")
+        if len(parts) > 1 and group.get("whole"):
+            out.add_row(f"  [dim]{', '.join(parts)}[/]")
     if vae := figures.get("vae"):
         out.add_row(
             "VAE, PSNR on fresh clips",

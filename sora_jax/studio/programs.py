@@ -49,7 +49,7 @@ def denoise(
     return DiT(config, dtype).apply({"params": params}, x, timestep, text, text_mask)  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype", "shape", "sampler", "guided"))
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "shape", "sampler", "guided", "masked"))
 def begin(
     params: Any,
     ids: Any,
@@ -62,28 +62,31 @@ def begin(
     shape: tuple[int, int, int, int],
     sampler: Sampler,
     guided: bool,
+    masked: bool,
 ) -> tuple[Generation, Any, Any]:
-    """The generation before its first step, and the text of its prompts and of the negative.
+    """The generation before its first step, and the text of its prompts and of the negative: (features, mask).
 
     ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
-    sigmas: [steps + 1]; shape: (t, h, w, c) of one clip's latents.
+    sigmas: [steps + 1]; shape: (t, h, w, c) of one clip's latents; masked: whether the denoiser sees the mask.
     """
     text = _text(params, ids, mask, config, dtype)
     b = seeds.shape[0]
     # A key for each clip, so that its noise is the same in any batch.
     generation = start(jax.vmap(jax.random.key)(seeds), (b, *shape), sigmas, stepper=sampler.stepper)
-    return generation, text[:b], text[b:] if guided else None
+    seen = jnp.asarray(mask) if masked else None
+    parts = [jax.tree.map(lambda a, rows=rows: a[rows], (text, seen)) for rows in (slice(b), slice(b, None))]
+    return generation, parts[0], parts[1] if guided else None
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def advance(
     params: Any, generation: Generation, cond: Any, steps: Any, *, config: DiTConfig, dtype: Any
 ) -> Generation:
-    """`steps` (an array: one program for any number) more. `cond` is text [b, s, d], or `Guided` of two."""
+    """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two."""
 
-    def velocity(x, sigma, text):
+    def velocity(x, sigma, cond):
         level = timesteps(sigma, config.patch)
-        return DiT(config, dtype).apply({"params": params}, x, level, text)  # pyright: ignore
+        return DiT(config, dtype).apply({"params": params}, x, level, *cond)  # pyright: ignore
 
     return run(generation, guide(velocity) if isinstance(cond, Guided) else velocity, cond, steps)
 

@@ -30,7 +30,7 @@ class ClipSize:
 def parse_size(size: str | tuple[int, int]) -> tuple[int, int]:
     """(height, width) in pixels from "WIDTHxHEIGHT", as sizes are written, or from (height, width) itself."""
     if isinstance(size, str):
-        found = re.fullmatch(r"\s*(\d{1,9})\s*[x×X*]\s*(\d{1,9})\s*", size)
+        found = re.fullmatch(r"\s*(\d{1,18})\s*[x×X*]\s*(\d{1,18})\s*", size)
         if not found:
             raise ValueError(f"size {size!r} isn't WIDTHxHEIGHT in pixels: write it like 64x64.")
         return int(found[2]), int(found[1])

@@ -1,0 +1,73 @@
+"""Runs a sampling experiment: a Python file with `SAMPLE = Sample(prompts=..., ...)`.
+
+sora-jax sample experiments/sample/playground_gallery.py --out gallery
+
+sora-jax sample experiments/sample/playground_gallery.py --seed 7 --guidance 3
+"""
+
+import dataclasses
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+USAGE = f"""usage: sora-jax sample FILE [--out DIR] [--any-field VALUE]
+
+{__doc__}
+FILE --help lists the fields of its sample with their values."""
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    """The file's SAMPLE and docstring."""
+    from sora_jax.studio.sample import Sample
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no experiment {path}: give a Python file that sets SAMPLE.")
+    if path.suffix != ".py":
+        raise ValueError(f"{path} is no Python file: give one that sets SAMPLE.")
+    try:
+        names = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path} line {error.lineno} isn't Python: {error.msg}.") from error
+    sample = names.get("SAMPLE")
+    if not isinstance(sample, Sample):
+        raise ValueError(f"{path} sets no SAMPLE = Sample(...): see experiments/sample for examples.")
+    return sample, names.get("__doc__") or ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `sora-jax sample FILE ...`; prints the paths of what it wrote."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    import tyro
+
+    file = Path(arguments[0])
+    sample, about = _read(file)
+    run = dataclasses.make_dataclass(
+        "Run",
+        [("sample", tyro.conf.OmitArgPrefixes[type(sample)], sample), ("out", Path, Path(file.stem))],
+        frozen=True,
+    )
+    args = tyro.cli(
+        run,
+        prog=f"sora-jax sample {file}",
+        description=about,
+        args=list(arguments[1:]),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    from sora_jax.studio.pipeline import load
+    from sora_jax.studio.progress import bar
+    from sora_jax.studio.sample import run_sample
+
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {args.out} can't be made ({error.strerror}).") from error
+    with bar(unit="clip steps") as report:
+        paths = run_sample(args.sample, load(args.sample.model), args.out, report)
+    print(*paths, sep="\n")
+    return 0

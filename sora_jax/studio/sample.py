@@ -1,0 +1,78 @@
+"""A sampling experiment: prompts, a model and settings in one value, run into a folder of clips and one sheet."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from sora_jax.media import Clip, check_output, contact_sheet
+from sora_jax.studio.pipeline import Pipeline
+from sora_jax.studio.progress import Report
+from sora_jax.studio.prompts import file_stem
+
+__all__ = ["Sample", "run_sample"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What to sample. What is None is the model's default; see `Pipeline.generate`."""
+
+    prompts: tuple[str, ...]
+    model: str = "playground"
+    """A model's name, or a folder of weights."""
+    seed: int = 0
+    """Clip i has seed + i."""
+    variations: int = 1
+    """Clips of each prompt."""
+    seconds: float | None = None
+    fps: float | None = None
+    size: str | None = None
+    """WIDTHxHEIGHT in pixels."""
+    aspect: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative: str | None = None
+    sampler: str | None = None
+    batch: int = 16
+    """Clips made at once."""
+    ending: str = "mp4"
+    """mp4, webm, gif, webp or png."""
+
+    def __post_init__(self):
+        if not self.prompts:
+            raise ValueError("the experiment has no prompts: give at least one.")
+        if self.batch < 1 or self.variations < 1:
+            raise ValueError(
+                f"batch is {self.batch} and variations {self.variations}: both must be at least 1."
+            )
+
+
+def _options(sample: Sample) -> dict[str, Any]:
+    own = ("prompts", "model", "seed", "variations", "batch", "ending")
+    values = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+    return {name: value for name, value in values.items() if name not in own}
+
+
+def run_sample(
+    sample: Sample, pipeline: Pipeline, folder: Path, progress: Report = lambda done, total: None
+) -> list[Path]:
+    """Makes every clip and a sheet of all of them in `folder`, and gives their paths, the sheet's last."""
+    rows = [prompt for prompt in sample.prompts for _ in range(sample.variations)]
+    digits = len(str(len(rows)))
+    names = [f"{i:0{digits}d}-{file_stem(prompt)}.{sample.ending}" for i, prompt in enumerate(rows, 1)]
+    paths = [check_output(folder / name) for name in names]
+    check_output(folder / "sheet.png")
+    clips: list[Clip] = []
+    for first in range(0, len(rows), sample.batch):
+        clips += pipeline.generate(
+            rows[first : first + sample.batch],
+            seed=sample.seed + first,
+            progress=lambda done, total, made=len(clips): progress(
+                made * total + done * min(sample.batch, len(rows) - made), len(rows) * total
+            ),
+            **_options(sample),
+        )
+    for clip, path in zip(clips, paths, strict=True):
+        clip.save(path)
+    labels = [f"{row}  (seed {clip.metadata['seed']})" for row, clip in zip(rows, clips, strict=True)]
+    contact_sheet(clips, labels, path=folder / "sheet.png")
+    return [*paths, folder / "sheet.png"]
