@@ -125,7 +125,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> bytes:
     # Imported here, since only making a vocabulary needs protobuf.
     from sentencepiece import sentencepiece_model_pb2 as proto
 
-    model = proto.ModelProto.FromString(_empty_model(sorted(counts)))
+    empty = _empty_model(sorted(counts))
+    model = proto.ModelProto.FromString(empty)  # pyright: ignore[reportAttributeAccessIssue]
     del model.pieces[:]
     for piece, kind in _SPECIAL:
         model.pieces.add(piece=piece, score=0.0, type=kind)

@@ -82,7 +82,7 @@ def save(
     try:
         write_files(folder, writers)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
         raise ValueError(f"can't save to {folder}: {reason}; nothing was written.") from error
     return folder
 

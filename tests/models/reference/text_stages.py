@@ -1,5 +1,7 @@
 """A recorded run of a reference text encoder, and the same stages of ours on its weights and inputs."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.models.text import (
@@ -37,14 +39,22 @@ def stages(record: dict[str, np.ndarray], config: TextConfig) -> dict[str, tuple
     ids, mask, x = record["ids"], record["mask"], record["x"]
     length = ids.shape[1]
 
-    bias = np.asarray(PositionBias(config).apply({"params": bias_params}, length))
     blocked = np.where(mask, np.float32(0), np.float32(-1e30))[:, None, None, :]
-    ours = {
-        "output": TextEncoder(config).apply({"params": params}, ids, mask),
-        "attention": TextAttention(config).apply({"params": first["attention"]}, x, bias[None] + blocked),
-        "ffn": GatedFFN(config).apply({"params": first["ffn"]}, x),
-        "norm": RMSNorm(config.eps).apply({"params": first["attention_norm"]}, x),
-        "bias": bias,
+    blocked = np.broadcast_to(blocked, (len(ids), config.heads, length, length))
+
+    @jax.jit  # one program: run by hand, every operation would be compiled alone
+    def run():
+        bias = PositionBias(config).apply({"params": bias_params}, length)
+        seen = jnp.broadcast_to(bias[None], blocked.shape) + blocked
+        return {
+            "output": TextEncoder(config).apply({"params": params}, ids, mask),
+            "attention": TextAttention(config).apply({"params": first["attention"]}, x, seen),
+            "ffn": GatedFFN(config).apply({"params": first["ffn"]}, x),
+            "norm": RMSNorm(config.eps).apply({"params": first["attention_norm"]}, x),
+            "bias": bias,
+        }
+
+    ours = run() | {
         "buckets": distance_buckets(300, config.buckets, config.max_distance)[150],
     }
     pairs = {}
