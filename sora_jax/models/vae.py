@@ -6,13 +6,16 @@ clip of any length can be coded in chunks. Wan 2.1 codes 4x8x8 pixels into 16 ch
 channels first, adds averaging and repeating shortcuts (arXiv 2410.10733), and codes 4x16x16 into 48.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from sora_jax.models.vae_blocks import CONV_AXES, DownLevel, MidBlock, UnitNorm, UpLevel
-from sora_jax.nn.conv import CausalConv3D
+from sora_jax.nn.conv import CausalConv3D, is_first_chunk
 from sora_jax.nn.linear import Linear
 from sora_jax.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from sora_jax.typing import Array, Float, typed
@@ -207,7 +210,10 @@ def _nearly_certain(key, shape, dtype):
 
 
 class VAE(nn.Module):
-    """`VAE(config).apply({"params": p}, x, method="encode")`; `method="decode"`; called, it reconstructs from the mean."""
+    """`VAE(config).apply({"params": p}, x, method="encode")`, or "decode"; called, it does both.
+
+    A clip in chunks: see `encode_chunked` and `decode_chunked`.
+    """
 
     config: VAEConfig
     dtype: jnp.dtype = jnp.float32
@@ -221,7 +227,12 @@ class VAE(nn.Module):
         self.decoder = Decoder(self.config, self.dtype)
 
     def encode(self, x):
-        """Pixels [b,t,h,w,3] in [-1, 1] -> raw (mean, logvar), each float32 [b,t',h',w',latent_channels]."""
+        """Pixels [b,t,h,w,3] in [-1, 1] -> raw (mean, logvar), each float32 [b,t',h',w',latent_channels].
+
+        Raises ValueError, naming the nearest sizes that fit, for one that the config can't code.
+        """
+        if is_first_chunk(self, "encoder"):
+            self.config.latent_shape(*x.shape[1:4])
         moments = self.moments(self.encoder(pixel_unshuffle(x, self.config.patch_size)))
         mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
@@ -251,3 +262,54 @@ def denormalize(z: Float[Array, "b t h w c"], config: VAEConfig) -> Float[Array,
 
 def _per_channel(values, z):
     return jnp.asarray(values, z.dtype).reshape(1, 1, 1, 1, -1)
+
+
+@partial(jax.jit, static_argnames=("config", "method", "dtype"))
+def _apply_chunk(params, cache, x, config, method, dtype):
+    variables = {"params": params} | ({} if cache is None else {"cache": cache})
+    return VAE(config, dtype).apply(variables, x, method=method, mutable=["cache"])
+
+
+def _chunks(params, x, config, method, starts, dtype):
+    cache = None
+    for start, stop in zip(starts, [*starts[1:], x.shape[1]], strict=True):
+        out, state = _apply_chunk(params, cache, jnp.asarray(x[:, start:stop]), config, method, dtype)
+        cache = state["cache"]
+        yield out
+
+
+def _starts(latent_frames, chunk, factor):
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}: give at least 1 latent frame.")
+    return [0, *(1 + i * factor for i in range(0, latent_frames - 1, chunk))]
+
+
+def encode_chunked(params, x, config: VAEConfig, chunk: int = 1, dtype: jnp.dtype = jnp.float32):
+    """`VAE.encode` with the memory of `chunk` latent frames, whatever the clip's length.
+
+    Args:
+        x: pixels [b,t,h,w,3] in [-1, 1]; a NumPy array stays on the host but for the chunk at work.
+        chunk: latent frames coded at a time, after the first, which is coded alone.
+
+    Returns:
+        (mean, logvar), equal to the whole clip's.
+    """
+    latent_frames = config.latent_shape(*x.shape[1:4])[0]
+    starts = _starts(latent_frames, chunk, config.temporal_factor)
+    means, logvars = zip(*_chunks(params, x, config, "encode", starts, dtype), strict=True)
+    return jnp.concatenate(means, axis=1), jnp.concatenate(logvars, axis=1)
+
+
+def decode_stream(params, z, config: VAEConfig, chunk: int = 1, dtype: jnp.dtype = jnp.float32) -> Iterator:
+    """Pixels of a clip as they are decoded: first one frame, then up to chunk·temporal_factor at a time.
+
+    Args:
+        z: raw latents [b,t',h',w',c].
+        chunk: latent frames decoded at a time, after the first, which is decoded alone.
+    """
+    return _chunks(params, z, config, "decode", _starts(z.shape[1], chunk, 1), dtype)
+
+
+def decode_chunked(params, z, config: VAEConfig, chunk: int = 1, dtype: jnp.dtype = jnp.float32):
+    """`VAE.decode` with the working memory of `chunk` latent frames, equal to the whole clip's."""
+    return jnp.concatenate(list(decode_stream(params, z, config, chunk, dtype)), axis=1)

@@ -3,7 +3,6 @@
 All take and give [b,t,h,w,c] and can be run on a clip in chunks (see `sora_jax.nn.conv`).
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -18,6 +17,7 @@ from sora_jax.nn.conv import (
     remember,
 )
 from sora_jax.nn.linear import Linear
+from sora_jax.ops.attention import attention
 from sora_jax.ops.pixel_shuffle import average_down, duplicate_up
 
 CONV_AXES = ("conv_in", "conv_out")
@@ -38,7 +38,7 @@ class UnitNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1x1 convolution on the shortcut where the width changes.
+    """x + conv(silu(norm(conv(silu(norm(x)))))), a 1x1x1 convolution on the shortcut where the width changes.
 
     The second convolution starts at zero, so that a new network begins as its shortcuts (arXiv 1901.09321).
     """
@@ -64,11 +64,10 @@ class FrameAttention(nn.Module):
     @nn.compact
     def __call__(self, x):
         b, t, h, w, c = x.shape
-        tokens = UnitNorm(name="norm")(x).reshape(b * t, h * w, c)
+        tokens = UnitNorm(name="norm")(x).reshape(b * t, h * w, 1, c)
         q, k, v = jnp.split(Linear(3 * c, CONV_AXES, dtype=self.dtype, name="qkv")(tokens), 3, axis=-1)
-        scores = jnp.einsum("nqe,nke->nqk", q, k, preferred_element_type=jnp.float32) * c**-0.5
-        out = jnp.einsum("nqk,nke->nqe", jax.nn.softmax(scores, axis=-1).astype(self.dtype), v)
-        return x + Linear(c, CONV_AXES, dtype=self.dtype, name="out")(out).reshape(b, t, h, w, c)
+        out = attention(q, k, v).reshape(b, t, h, w, c)
+        return x + Linear(c, CONV_AXES, dtype=self.dtype, name="out")(out)
 
 
 class MidBlock(nn.Module):
@@ -122,7 +121,7 @@ class Upsample(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """Residual blocks, then half the resolution where `downsample`; plus the averaged input where `shortcut`."""
+    """Residual blocks, then half the resolution if `downsample`; plus the averaged input if `shortcut`."""
 
     features: int
     blocks: int
@@ -144,7 +143,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """Residual blocks, then twice the resolution where `upsample`; plus the repeated input where `shortcut`.
+    """Residual blocks, then twice the resolution if `upsample`; plus the repeated input if `shortcut`.
 
     Without shortcuts upsampling also halves the width (Wan 2.1); with them it keeps it (Wan 2.2).
     """

@@ -1,8 +1,9 @@
 """Convolution layers for clips, causal in time, that can go on where the last chunk of a clip ended.
 
-A clip may be given whole or in chunks. A layer that looks back keeps the frames it will need in the collection
-"cache": apply the first chunk with `mutable=["cache"]` and no cache, and every later one with the cache that came back.
-Without that collection a call is a whole clip. Parameters are float32; products are in `dtype`.
+A clip may be given whole or in chunks. A layer that looks back keeps the frames it will need in the
+collection "cache": apply the first chunk with `mutable=["cache"]` and no cache, and every later one with the
+cache that came back. Without that collection a call is a whole clip. Parameters are float32; products are in
+`dtype`.
 """
 
 from collections.abc import Callable
@@ -78,7 +79,7 @@ class CausalTimeConv(_Conv):
 
 
 class HalveFrames(_Conv):
-    """[b,1+2n,h,w,c] -> [b,1+n,h,w,features]: the first frame is kept, later ones see three frames with stride 2."""
+    """[b,1+2n,h,w,c] -> [b,1+n,h,w,features]: the first frame is kept, the rest are convolved with stride 2."""
 
     @nn.compact
     def __call__(self, x):

@@ -1,9 +1,11 @@
 """Convolutions over clips: y[t] = Σ_{i<k} W_i * x[t - (k-1) + i], so that no frame sees a later one.
 
-A causal 3-D convolution is a sum over its temporal taps W_i of 2-D convolutions. On CPU it is computed so (XLA's 3-D
-convolution there is slow); accelerators take the native one.
+On CPU a 3-D convolution is the sum over its temporal taps W_i of 2-D convolutions (XLA's 3-D convolution is slow
+there), with the kernel's gradient as matrix products; `sora-jax bench ops` has the figures. Accelerators take the
+native convolution.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -28,27 +30,68 @@ def conv2d(
     return y.reshape(b, t, *y.shape[1:])
 
 
-def _native(x, kernel):
+@typed
+def conv3d(x: Float[Array, "b t h w c"], kernel: Float[Array, "k kh kw c d"]) -> Float[Array, "b t2 h w d"]:
+    """A 3-D convolution, zero-padded to the same size in space and not at all in time (kh and kw are odd)."""
+    if x.shape[1] < kernel.shape[0]:
+        return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
+    # XLA's CPU convolution falls to a plain loop where the frame is smaller than the kernel.
+    cpu = patches if min(x.shape[2:4]) < max(kernel.shape[1:3]) else taps
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=native)
+
+
+def native(x, kernel):
+    """`conv3d` as one convolution."""
     kh, kw = kernel.shape[1:3]
     spatial = ((kh // 2, kh // 2), (kw // 2, kw // 2))
     return lax.conv_general_dilated(x, kernel, (1, 1, 1), ((0, 0), *spatial), dimension_numbers=_3D)
 
 
-def _taps(x, kernel):
+def patches(x, kernel):
+    """`conv3d` as k matrix products of every pixel's kh x kw neighbourhood."""
+    k, kh, kw, c, d = kernel.shape
+    frames = x.shape[1] - k + 1
+    near = jnp.concatenate(_shifted(x, kh, kw), axis=-1)
+    return sum(near[:, i : i + frames] @ kernel[i].reshape(kh * kw * c, d) for i in range(k))
+
+
+def plain_taps(x, kernel):
+    """`conv3d` as a sum of 2-D convolutions, one a temporal tap."""
     k, kh, kw = kernel.shape[:3]
     frames = x.shape[1] - k + 1
     spatial = ((kh // 2, kh // 2), (kw // 2, kw // 2))
     return sum(conv2d(x[:, i : i + frames], kernel[i], 1, spatial) for i in range(k))
 
 
-@typed
-def conv3d(
-    x: Float[Array, "b t h w c"], kernel: Float[Array, "k kh kw c d"]
-) -> Float[Array, "b t2 h w d"]:
-    """A 3-D convolution, zero-padded to the same size in space and not at all in time (kh and kw are odd)."""
-    if x.shape[1] < kernel.shape[0]:
-        return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
-    return lax.platform_dependent(x, kernel, cpu=_taps, default=_native)
+@jax.custom_vjp
+def taps(x, kernel):
+    """`plain_taps` with a faster gradient of the kernel."""
+    return plain_taps(x, kernel)
+
+
+def _taps_forward(x, kernel):
+    return taps(x, kernel), (x, kernel)
+
+
+def _taps_backward(saved, dy):
+    """dW[i, p] = x shifted by p · dy delayed by i: a matrix product a pixel of the window, all delays at once."""
+    x, kernel = saved
+    k, kh, kw, c, d = kernel.shape
+    (dx,) = jax.linear_transpose(lambda x: plain_taps(x, kernel), x)(dy)
+    delayed = [jnp.pad(dy, ((0, 0), (i, k - 1 - i), (0, 0), (0, 0), (0, 0))) for i in range(k)]
+    delayed = jnp.concatenate(delayed, axis=-1).reshape(-1, k * d)
+    dw = jnp.stack([shift.reshape(-1, c).T @ delayed for shift in _shifted(x, kh, kw)])
+    return dx, dw.reshape(kh, kw, c, k, d).transpose(3, 0, 1, 2, 4)
+
+
+taps.defvjp(_taps_forward, _taps_backward)
+
+
+def _shifted(x, kh, kw):
+    """x moved by every offset of a kh x kw window, zeros coming in at the border."""
+    h, w = x.shape[2:4]
+    x = jnp.pad(x, ((0, 0), (0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+    return [x[:, :, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
 
 
 @typed

@@ -1,9 +1,9 @@
-"""Space and time folded into channels and back: pixel (un)shuffle and the parameter-free shortcuts built from it.
+"""Space and time folded into channels and back: pixel (un)shuffle and the shortcuts without parameters.
 
-With a patch of p x p pixels, y[h, w, (c·p + j)·p + i] = x[h·p + i, w·p + j, c]: the column offset j is slower than the
-row offset i, which is the order of Wan 2.2's published VAE. The shortcuts follow the deep-compression autoencoder
-(arXiv 2410.10733): downsampling folds a block into channels and averages groups of them, upsampling repeats channels
-and unfolds them.
+With a patch of p x p pixels, y[h, w, (c·p + j)·p + i] = x[h·p + i, w·p + j, c]: the column offset j is slower
+than the row offset i, which is the order of Wan 2.2's published VAE. The shortcuts follow the deep-compression
+autoencoder (arXiv 2410.10733): downsampling folds a block into channels and averages groups of them,
+upsampling repeats channels and unfolds them.
 """
 
 import jax.numpy as jnp
@@ -40,9 +40,9 @@ def pixel_shuffle(x: Float[Array, "*b h w d"], patch: int) -> Float[Array, "*b h
 def average_down(
     x: Float[Array, "b t h w c"], channels: int, factor_t: int, factor_s: int
 ) -> Float[Array, "b t2 h2 w2 d"]:
-    """Folds blocks of factor_t frames and factor_s x factor_s pixels into channels, then averages to `channels`.
+    """Folds blocks of factor_t frames and factor_s² pixels into channels, then averages them to `channels`.
 
-    Frames short of a whole block are zeros *before* the first frame, so that the first frame keeps a block of its own.
+    Frames short of a whole block are zeros *before* the first frame, which so keeps a block of its own.
     Where folding gives fewer channels than asked for, each is repeated.
     """
     b, t, h, w, c = x.shape
