@@ -65,10 +65,11 @@ def flow_loss(
     `unknown` is [b], [b, t] or broadcasts as [b, t, h, w]; so does `weight`, a factor on a token's share.
     The sum is in float32. A batch with nothing unknown has loss 0.
     """
-    error = jnp.square(v.astype(jnp.float32) - velocity(x0, eps).astype(jnp.float32))
+    error = v.astype(jnp.float32) - velocity(x0, eps).astype(jnp.float32)
+    # The known tokens' error is dropped, not multiplied by 0: it may be anything, even NaN, and so may its gradient.
+    error = jnp.where(align(unknown, error), error, 0)
     share = align(unknown, error).astype(jnp.float32)
     if weight is not None:
         share = share * align(weight, error).astype(jnp.float32)
     share = jnp.broadcast_to(share, error.shape)
-    # The known tokens' error is dropped, not multiplied by 0: it may be anything, even NaN.
-    return jnp.sum(jnp.where(share > 0, share * error, 0)) / jnp.maximum(jnp.sum(share), 1e-8)
+    return jnp.sum(share * jnp.square(error)) / jnp.maximum(jnp.sum(share), 1e-8)
