@@ -16,7 +16,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 EXPERIMENT = DiTRun(
     model=MODELS["playground"],
     vae="runs/playground_vae/weights",
-    data=DataConfig(count=24_000),
+    data=DataConfig(count=16_000),
     levels=LevelMix(
         nothing=0.7,
         head=0.1,
@@ -31,9 +31,9 @@ EXPERIMENT = DiTRun(
         rising=0.07,
     ),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, decay_fraction=0.6, weight_decay=0.01),
-    steps=6_000,
-    batch_size=64,
+    steps=12_000,
+    batch_size=32,
     ema_decay=0.999,
-    checkpoint_every=250,
-    sample_every=500,
+    checkpoint_every=500,
+    sample_every=1_000,
 )

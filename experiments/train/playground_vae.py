@@ -1,6 +1,6 @@
-"""The playground's causal 3D VAE: 4x16x16 pixels into 48 channels, the shape of Wan 2.2's (arXiv 2503.20314).
+"""The playground's causal 3D VAE: 4x8x8 pixels into 16 channels as in Wan 2.1, with the shortcuts of Wan 2.2.
 
-Data: playground scenes, windows of 9 frames and 32x32 pixels.
+Data: playground scenes, whole in time, windows of 32x32 pixels. Muon (arXiv 2502.16982) on all kernels.
 Hardware: 2 CPU cores.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
 """
@@ -14,11 +14,13 @@ EXPERIMENT = VAERun(
     model=VAE_PLAYGROUND,
     data=DataConfig(count=8_000, keep_in_memory=True),
     crop_size=32,
-    crop_frames=9,
+    crop_frames=None,
     loss=VAELossConfig(l1=1.0, l2=2.0, kl=1e-5),
-    optimizer=OptimizerConfig(learning_rate=1.5e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0),
+    optimizer=OptimizerConfig(
+        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
+    ),
     steps=4_000,
-    batch_size=16,
+    batch_size=8,
     ema_decay=0.998,
     checkpoint_every=250,
     sample_every=500,

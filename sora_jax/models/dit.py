@@ -94,13 +94,12 @@ DIT_WAN2_2_TI2V_5B = dataclasses.replace(
     DIT_WAN2_1_T2V_1_3B, in_channels=48, out_channels=48, width=3072, depth=30, heads=24, ffn_width=14336
 )
 DIT_PLAYGROUND = DiTConfig(
-    in_channels=48,
-    out_channels=48,
-    patch=(1, 1, 1),
-    width=256,
+    in_channels=16,
+    out_channels=16,
+    width=192,
     depth=6,
-    heads=4,
-    ffn_width=1024,
+    heads=6,
+    ffn_width=768,
     text_width=128,
 )
 

@@ -25,7 +25,8 @@ from sora_jax.typing import Array, Float, typed
 class VAEConfig:
     """Sizes of a VAE. Widths are channels; `multipliers` has one entry a level, finest first.
 
-    `temporal_downsample` says for each step between levels whether it halves the frames too. `latent_mean` and
+    `temporal_downsample` says for each step between levels whether it halves the frames, `spatial_downsample` whether
+    it halves the height and the width (all do where it isn't given). `latent_mean` and
     `latent_std` are one number a latent channel (0 and 1 where not given) and only serve `normalize`.
     """
 
@@ -35,6 +36,7 @@ class VAEConfig:
     multipliers: tuple[int, ...]
     res_blocks: int
     temporal_downsample: tuple[bool, ...]
+    spatial_downsample: tuple[bool, ...] = ()
     residual_shortcuts: bool = False
     patch_size: int = 1
     latent_mean: tuple[float, ...] = ()
@@ -44,11 +46,14 @@ class VAEConfig:
         for name in ("base_width", "decoder_width", "latent_channels", "res_blocks", "patch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1.")
-        if len(self.temporal_downsample) != len(self.multipliers) - 1:
-            raise ValueError(
-                f"temporal_downsample has {len(self.temporal_downsample)} entries for {len(self.multipliers)} "
-                f"multipliers: give {len(self.multipliers) - 1}, one for each step between levels."
-            )
+        steps = len(self.multipliers) - 1
+        object.__setattr__(self, "spatial_downsample", tuple(self.spatial_downsample) or (True,) * steps)
+        for name in ("temporal_downsample", "spatial_downsample"):
+            if len(getattr(self, name)) != steps:
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} entries for {len(self.multipliers)} multipliers: give "
+                    f"{steps}, one for each step between levels."
+                )
         for name, empty in (("latent_mean", 0.0), ("latent_std", 1.0)):
             values = tuple(getattr(self, name)) or (empty,) * self.latent_channels
             if len(values) != self.latent_channels:
@@ -67,7 +72,7 @@ class VAEConfig:
     @property
     def spatial_factor(self) -> int:
         """Pixels to a latent pixel, along the height and along the width."""
-        return self.patch_size * 2 ** (len(self.multipliers) - 1)
+        return self.patch_size * 2 ** sum(self.spatial_downsample)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(t, h, w, c) of the latents of a clip of this size.
@@ -142,10 +147,11 @@ VAE_WAN2_2 = VAEConfig(
 VAE_PLAYGROUND = VAEConfig(
     base_width=32,
     decoder_width=32,
-    latent_channels=48,
+    latent_channels=16,
     multipliers=(1, 2, 2),
     res_blocks=1,
     temporal_downsample=(True, True),
+    spatial_downsample=(True, False),
     residual_shortcuts=True,
     patch_size=4,
 )
@@ -168,6 +174,7 @@ class Encoder(nn.Module):
                 blocks=c.res_blocks,
                 downsample=i < last,
                 temporal=i < last and c.temporal_downsample[i],
+                spatial=i < last and c.spatial_downsample[i],
                 shortcut=c.residual_shortcuts,
                 dtype=self.dtype,
                 name=f"level_{i}",
@@ -195,6 +202,7 @@ class Decoder(nn.Module):
                 blocks=c.res_blocks + 1,
                 upsample=i < last,
                 temporal=i < last and c.temporal_downsample[::-1][i],
+                spatial=i < last and c.spatial_downsample[::-1][i],
                 shortcut=c.residual_shortcuts,
                 dtype=self.dtype,
                 name=f"level_{i}",

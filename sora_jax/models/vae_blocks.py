@@ -84,26 +84,28 @@ class MidBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the height and width; with `temporal` 1+2n frames become 1+n."""
+    """With `spatial` half the height and width; with `temporal` 1+2n frames become 1+n."""
 
     temporal: bool
+    spatial: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x):
         features = x.shape[-1]
-        x = HalveSize(features, self.dtype, name="space")(x)
+        x = HalveSize(features, self.dtype, name="space")(x) if self.spatial else x
         return HalveFrames(features, self.dtype, name="time")(x) if self.temporal else x
 
 
 class Upsample(nn.Module):
-    """Twice the height and width; with `temporal` 1+n frames become 1+2n.
+    """With `spatial` twice the height and width; with `temporal` 1+n frames become 1+2n.
 
     The clip's first frame takes no part in the temporal convolution, neither as output nor as context.
     """
 
     features: int
     temporal: bool
+    spatial: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -116,7 +118,8 @@ class Upsample(nn.Module):
             rest = CausalTimeConv(2 * c, self.dtype, name="time")(rest)
             rest = rest.reshape(b, t, h, w, 2, c).transpose(0, 1, 4, 2, 3, 5).reshape(b, 2 * t, h, w, c)
             x = jnp.concatenate([kept.astype(self.dtype), rest], axis=1)
-        x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
+        if self.spatial:
+            x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
         return Conv2D(self.features, self.dtype, name="space")(x)
 
 
@@ -127,6 +130,7 @@ class DownLevel(nn.Module):
     blocks: int
     downsample: bool
     temporal: bool
+    spatial: bool
     shortcut: bool
     dtype: jnp.dtype = jnp.float32
 
@@ -136,9 +140,9 @@ class DownLevel(nn.Module):
         for i in range(self.blocks):
             x = ResBlock(self.features, self.dtype, name=f"block_{i}")(x)
         if self.downsample:
-            x = Downsample(self.temporal, self.dtype, name="downsample")(x)
+            x = Downsample(self.temporal, self.spatial, self.dtype, name="downsample")(x)
         if self.shortcut:
-            x = x + average_down(start, self.features, 1 + self.temporal, 1 + self.downsample)
+            x = x + average_down(start, self.features, 1 + self.temporal, 1 + self.spatial)
         return x
 
 
@@ -152,6 +156,7 @@ class UpLevel(nn.Module):
     blocks: int
     upsample: bool
     temporal: bool
+    spatial: bool
     shortcut: bool
     dtype: jnp.dtype = jnp.float32
 
@@ -164,7 +169,7 @@ class UpLevel(nn.Module):
             x = ResBlock(self.features, self.dtype, name=f"block_{i}")(x)
         if self.upsample:
             width = self.features if self.shortcut else self.features // 2
-            x = Upsample(width, self.temporal, self.dtype, name="upsample")(x)
+            x = Upsample(width, self.temporal, self.spatial, self.dtype, name="upsample")(x)
             if self.shortcut:
-                x = x + duplicate_up(start, self.features, 1 + self.temporal, 2, first)
+                x = x + duplicate_up(start, self.features, 1 + self.temporal, 1 + self.spatial, first)
         return x

@@ -1,6 +1,6 @@
 """Training the denoiser and its text encoder together: L = E |v_θ(x_σ, σ, c) - (ε - x_0)|² over the unknown tokens.
 
-Every latent frame has a noise level of its own (diffusion forcing, arXiv 2407.01392), known frames have level 0, and the
+Every latent frame has its own noise level (diffusion forcing, arXiv 2407.01392), known frames have level 0, and the
 caption is left out now and then, so that the model can be guided (arXiv 2207.12598). Latents come from a cache.
 """
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of a traced function, counted from its jaxpr: matrix products and convolutions, 2·m·n·k each.
+"""Floating-point operations of a traced function, counted from its jaxpr: products and convolutions, 2·m·n·k each.
 
 Bodies of `scan` count as often as they run, which XLA's own cost analysis doesn't do.
 """

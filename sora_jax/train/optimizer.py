@@ -4,9 +4,14 @@ The learning rate warms up, stays, and falls linearly over the run's last part (
 prolonged from any checkpoint before that part."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
+import chex
+import jax
 import optax
+
+MUON_RMS = 0.2
+"""Muon's updates are scaled to AdamW's usual size, so that one learning rate serves both (arXiv 2502.16982)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,21 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
         ],
         [warmup, steps - decay],
     )
+
+
+def matrices(params: chex.ArrayTree) -> Any:
+    """How Muon sees each parameter as a matrix: kernels by their last two axes or, of convolutions, all but the last
+    against the last; stacked blocks one by one. None (everything else) is left to AdamW."""
+
+    def shape_of(path, leaf):
+        names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+        if "kernel" not in names or leaf.ndim < 2:
+            return None
+        first = 1 if "blocks" in names and leaf.ndim > 2 else 0
+        reduced = tuple(range(first, leaf.ndim - 1))
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=reduced, output_axis=leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(shape_of, params)
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
