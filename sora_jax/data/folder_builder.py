@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sora_jax.data.folder_captions import Captioned, find_clips
-from sora_jax.media import Clip, Limits, contact_sheet, read
+from sora_jax.media import Clip, Limits, contact_sheet, read, rgb
 
 __all__ = ["FolderConfig", "Report", "build", "describe"]
 
@@ -52,6 +52,7 @@ class FolderConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, but has to be between 1 and 8192")
         if not 0 < self.fps <= 1000:
             raise ValueError(f"fps is {self.fps}, but has to be above 0 and at most 1000")
+        rgb(self.background)
         if not 0 <= self.test_fraction < 1:
             raise ValueError(
                 f"the test fraction is {self.test_fraction}, but has to be at least 0 and below 1"

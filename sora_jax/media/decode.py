@@ -16,7 +16,7 @@ from sora_jax.media import metadata as meta
 from sora_jax.media.clip import Clip
 from sora_jax.media.sniff import VIDEO_FORMATS, kind_of
 
-__all__ = ["Limits", "read"]
+__all__ = ["Limits", "read", "rgb"]
 
 # Small bright objects lose 3 dB at their edges with FFmpeg's default.
 CHROMA_UPSAMPLING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -77,7 +77,7 @@ def read(
     can't be opened, ValueError for one that can't be decoded or that goes over `limits`.
     """
     path, limits = Path(path), limits or Limits()
-    under = _color(background)
+    under = rgb(background)
     if size is not None and min(size) < 1:
         raise ValueError(
             f"a size of {size[0]}x{size[1]} has no pixels: give a height and width of at least 1"
@@ -110,7 +110,8 @@ def _number(metadata: dict[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 < value < 1e4 else None
 
 
-def _color(name: str) -> tuple[int, int, int]:
+def rgb(name: str) -> tuple[int, int, int]:
+    """Red, green, blue in [0, 255] of a colour by name or as #rrggbb; ValueError for another."""
     try:
         return cast(tuple[int, int, int], ImageColor.getrgb(name)[:3])
     except ValueError:

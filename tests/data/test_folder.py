@@ -240,7 +240,9 @@ def test_bad_settings_are_told(tmp_path):
         FolderSource(tmp_path)
     for wrong in ({"frames": 0}, {"fps": 0.0}, {"test_fraction": 1.0}):
         with pytest.raises(ValueError, match="has to be"):
-            FolderConfig(**wrong)
+            FolderConfig(**wrong)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="no colour"):
+        FolderConfig(background="reddish")
 
 
 def test_the_command(clips, tmp_path, capsys):
