@@ -20,7 +20,7 @@ __all__ = ["Setting", "read_setting"]
 _BASES = ("gray", "navy", "maroon", "forest", "brown")
 _BASE_RGB = np.array([BACKGROUND_RGB[name] for name in _BASES], np.float32)
 _BLACK_BELOW = 52.0 / 84.0
-_GRADED_ABOVE = 0.2
+_GRADED_ABOVE = 0.27
 _PAN_ABOVE, _ZOOM_ABOVE = 0.11, 0.085
 _WALL_AT_LEAST = 0.12
 
@@ -134,7 +134,8 @@ def read_setting(pixels: np.ndarray) -> Setting:
     lit = pixels / brightness[:, None, None, None] if light != "steady" else pixels
     wall = _read_wall(lit, unit)
 
-    free = ~_widen(wall)
+    # A blurred edge of the wall lies on black's and gray's line.
+    free = ~_widen(_widen(wall))
     columns = np.median(lit, axis=1)[:, free].reshape(-1, 3)
     scale = columns @ _BASE_RGB.T / (_BASE_RGB**2).sum(1)
     off = np.linalg.norm(columns[:, None] - scale[..., None] * _BASE_RGB, axis=-1)
@@ -147,8 +148,10 @@ def read_setting(pixels: np.ndarray) -> Setting:
     across = np.square(lit - along[..., None] * base).sum(-1)
     slack = (10.0 + 8.0 / brightness)[:, None, None]
     near = (across < slack * slack) & (along < 1.7) & free
-    weight = near.sum(1).astype(np.float32)
-    b = (along * near).sum(1) / np.maximum(weight, 1.0)
+    found = near.sum(1).astype(np.float32)
+    b = (along * near).sum(1) / np.maximum(found, 1.0)
+    # Undoing the light multiplies the noise of dark frames.
+    weight = found * np.square(brightness)[:, None]
 
     x = (np.arange(width) + 0.5 - 0.5 * width) / unit
     total = max(float(weight.sum()), 1.0)
@@ -158,7 +161,8 @@ def read_setting(pixels: np.ndarray) -> Setting:
     spread = np.sqrt(max(float((weight * (b - mean) ** 2).sum()) / total, 0.0))
     camera, pan, zoom, coefficients = "still", still[0][0], still[1][0], np.array([mean, 0.0, 0.0])
     kind = "plain"
-    if spread > _GRADED_ABOVE * 0.7 * mean:
+    # A wall can hide the dark band, and most of the spread; the fitted bands decide.
+    if spread > 0.08 * mean:
         if frames > 1:
             camera, pan, zoom, coefficients = _read_camera(b, weight, x, times)
         else:
