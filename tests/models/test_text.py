@@ -57,6 +57,8 @@ def test_initial_features_are_of_unit_size_and_tell_prompts_apart(playground):
     features = apply(variables, ids, jnp.ones_like(ids, bool))
     assert 0.8 < float(features.std()) < 1.2
     assert float(jnp.abs(features[0] - features[1]).mean()) > 0.5
+    # Layers add to embeddings of unit size, which the last norm alone would hide.
+    assert 0.9 < float(variables["params"]["embedding"].std()) < 1.1
 
 
 def test_every_parameter_is_trained(playground):
