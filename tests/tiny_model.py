@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from sora_jax.models.config import ModelConfig, SamplingDefaults
 from sora_jax.models.dit import DiTConfig
@@ -54,3 +55,11 @@ def checkpoint() -> Checkpoint:
 
 def write(folder: Path) -> Path:
     return save(folder, checkpoint())
+
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """XLA's optimisations take longer than what they save in a test."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,0 +1,3 @@
+from tiny_model import quick_compiles
+
+__all__ = ["quick_compiles"]
