@@ -45,11 +45,17 @@ class Setting(NamedTuple):
         return bool(self.wall.any())
 
 
+def _ends(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest channel (faster than a reduction over an axis of three)."""
+    r, g, b = (pixels[..., c] for c in range(3))
+    return np.minimum(np.minimum(r, g), b), np.maximum(np.maximum(r, g), b)
+
+
 def _read_light(pixels: np.ndarray, times: np.ndarray) -> tuple[str | None, np.ndarray]:
     """The name of the change of light and the brightness of each frame in (0, 1], float32[t]."""
     if len(times) == 1:
         return None, np.ones(1, np.float32)
-    peak = pixels.max(-1).reshape(len(pixels), -1)
+    peak = _ends(pixels)[1].reshape(len(pixels), -1)
     count = max(4, round(0.004 * peak.shape[1]))
     top = np.partition(peak, -count, axis=1)[:, -count:].mean(1)
     middle = np.median(peak, axis=1)
@@ -68,7 +74,7 @@ def _read_light(pixels: np.ndarray, times: np.ndarray) -> tuple[str | None, np.n
 
 
 def _read_wall(lit: np.ndarray, unit: float) -> np.ndarray:
-    low, high = lit.min(-1), lit.max(-1)
+    low, high = _ends(lit)
     level = WALL_RGB[0]
     gray = (low > level - 24) & (high < level + 36) & (high - low < 40)
     columns = (gray.mean(1) > 0.8).mean(0) > 0.5
@@ -136,7 +142,7 @@ def read_setting(pixels: np.ndarray) -> Setting:
 
     # A blurred edge of the wall lies on black's and gray's line.
     free = ~_widen(_widen(wall))
-    columns = np.median(lit, axis=1)[:, free].reshape(-1, 3)
+    columns = np.median(lit[:, ::2, free], axis=1).reshape(-1, 3)
     scale = columns @ _BASE_RGB.T / (_BASE_RGB**2).sum(1)
     off = np.linalg.norm(columns[:, None] - scale[..., None] * _BASE_RGB, axis=-1)
     off = np.where(scale < 1.75, off, np.inf)
@@ -145,7 +151,8 @@ def read_setting(pixels: np.ndarray) -> Setting:
     base = _BASE_RGB[k]
 
     along = lit @ (base / (base**2).sum())
-    across = np.square(lit - along[..., None] * base).sum(-1)
+    across = lit - along[..., None] * base
+    across = np.einsum("thwc,thwc->thw", across, across)
     slack = (10.0 + 8.0 / brightness)[:, None, None]
     near = (across < slack * slack) & (along < 1.7) & free
     found = near.sum(1).astype(np.float32)

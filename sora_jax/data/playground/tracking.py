@@ -43,9 +43,11 @@ class Blob(NamedTuple):
 def _lines(delta: np.ndarray, back: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """α and squared remainder, each [n, k], of delta [n, 3] along the lines from back [n, 3] to rgb [k, 3]."""
     along = rgb - back[:, None]
-    alpha = np.clip((delta[:, None] * along).sum(-1) / (along * along).sum(-1), 0.0, 1.05)
-    rest = delta[:, None] - alpha[..., None] * along
-    return alpha, (rest * rest).sum(-1)
+    length = np.einsum("nkc,nkc->nk", along, along)
+    shadow = np.einsum("nc,nkc->nk", delta, along)
+    alpha = np.clip(shadow / length, 0.0, 1.05)
+    # |δ - α v|² without its vector.
+    return alpha, np.einsum("nc,nc->n", delta, delta)[:, None] + alpha * (alpha * length - 2.0 * shadow)
 
 
 def _trim(alpha: np.ndarray, reach: float) -> np.ndarray:
@@ -101,7 +103,7 @@ def find_blobs(setting: Setting) -> list[Blob]:
     open_columns = ~wall
     open_columns[1:] &= ~wall[:-1]
     open_columns[:-1] &= ~wall[1:]
-    seen = (np.square(delta).sum(-1) > _SEEN**2) & open_columns
+    seen = (np.einsum("thwc,thwc->thw", delta, delta) > _SEEN**2) & open_columns
     t, y, x = np.nonzero(seen)
     if len(t) == 0:
         return []
