@@ -1,139 +1,114 @@
-"""Weights of diffusers' `AutoencoderKLWan` (Wan 2.1 and 2.2) as parameters of `sora_jax.models.vae.VAE`.
+"""Weights of diffusers' `AutoencoderKLWan` (Wan 2.1 and 2.2) to and from parameters of `sora_jax.models.vae.VAE`.
 
-Torch keeps a kernel as [out, in, t, h, w]; here it is [t, h, w, in, out]. Where a published kernel has an axis of one
-(a convolution along time only, or 1x1x1), that axis is dropped.
+Torch keeps a kernel as [out, in, t, h, w]; here it is [t, h, w, in, out]. Where a published tensor ends in axes of
+one (a convolution along time only, a pointwise one, a norm's scale) they are dropped.
 """
 
+import re
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from sora_jax.models.vae import VAEConfig
+from sora_jax.models.vae import VAE, VAEConfig
 
-
-class _Reader:
-    """Takes tensors out of a state by name and remembers which are left."""
-
-    def __init__(self, state):
-        self.state = state
-        self.left = set(state)
-
-    def __call__(self, name):
-        if name not in self.state:
-            raise ValueError(
-                f"The VAE's weights lack {name}: they are of another architecture than the config."
-            )
-        self.left.discard(name)
-        return np.asarray(self.state[name])
-
-    def conv(self, name):
-        return {
-            "kernel": np.moveaxis(self(f"{name}.weight"), (0, 1), (-1, -2)),
-            "bias": self(f"{name}.bias"),
-        }
-
-    def time_conv(self, name):
-        conv = self.conv(name)
-        return {"kernel": conv["kernel"][:, 0, 0], "bias": conv["bias"]}
-
-    def linear(self, name):
-        conv = self.conv(name)
-        return {"kernel": conv["kernel"].reshape(conv["kernel"].shape[-2:]), "bias": conv["bias"]}
-
-    def norm(self, name):
-        return {"scale": self(f"{name}.gamma").reshape(-1)}
-
-    def res_block(self, name):
-        block = {
-            "norm1": self.norm(f"{name}.norm1"),
-            "conv1": self.conv(f"{name}.conv1"),
-            "norm2": self.norm(f"{name}.norm2"),
-            "conv2": self.conv(f"{name}.conv2"),
-        }
-        if f"{name}.conv_shortcut.weight" in self.state:
-            block["shortcut"] = self.linear(f"{name}.conv_shortcut")
-        return block
-
-    def attention(self, name):
-        return {
-            "norm": self.norm(f"{name}.norm"),
-            "qkv": self.linear(f"{name}.to_qkv"),
-            "out": self.linear(f"{name}.proj"),
-        }
-
-    def mid(self, name):
-        return {
-            "block_0": self.res_block(f"{name}.resnets.0"),
-            "attention": self.attention(f"{name}.attentions.0"),
-            "block_1": self.res_block(f"{name}.resnets.1"),
-        }
-
-    def resample(self, name, temporal):
-        # Index 0 of the sequence is the padding or the nearest-neighbour upsampling, which has no weights.
-        params = {"space": self.conv(f"{name}.resample.1")}
-        if temporal:
-            params["time"] = self.time_conv(f"{name}.time_conv")
-        return params
+_RENAMED = (
+    (r"unmoments", "post_quant_conv"),
+    (r"moments", "quant_conv"),
+    (r"\bmid\b", "mid_block"),
+    (r"mid_block/block_(\d)", r"mid_block/resnets/\1"),
+    (r"mid_block/attention", "mid_block/attentions/0"),
+    (r"(level_\d+)/block_(\d+)", r"\1/resnets/\2"),
+    (r"qkv\b", "to_qkv"),
+    (r"\bout\b", "proj"),
+    (r"shortcut\b", "conv_shortcut"),
+    # Entry 0 of the sequence pads or repeats pixels and has no weights.
+    (r"sample/space", "sample/resample/1"),
+    (r"sample/time", "sample/time_conv"),
+    (r"kernel\b", "weight"),
+    (r"scale\b", "gamma"),
+)
 
 
-def _encoder(read, config):
-    params = {"conv_in": read.conv("encoder.conv_in")}
-    steps = len(config.multipliers) - 1
-    flat = 0
-    for i in range(steps + 1):
-        level = {}
-        for j in range(config.res_blocks):
-            name = f"encoder.down_blocks.{i}.resnets.{j}"
-            if not config.residual_shortcuts:
-                name = f"encoder.down_blocks.{flat}"
-                flat += 1
-            level[f"block_{j}"] = read.res_block(name)
-        if i < steps:
-            name = f"encoder.down_blocks.{i}.downsampler"
-            if not config.residual_shortcuts:
-                name = f"encoder.down_blocks.{flat}"
-                flat += 1
-            level["downsample"] = read.resample(name, config.temporal_downsample[i])
-        params[f"level_{i}"] = level
-    return params | _tail(read, "encoder")
+def diffusers_name(path: str, config: VAEConfig) -> str:
+    """The name in diffusers of a parameter or module of ours, such as "encoder/mid/block_0/conv1/kernel"."""
+    for ours, theirs in _RENAMED:
+        path = re.sub(ours, theirs, path)
+    if config.residual_shortcuts:
+        path = path.replace("downsample", "downsampler").replace("upsample", "upsampler")
+    else:
+        # Wan 2.1's encoder is one flat list: each level's blocks, then its downsampling.
+        def flat(found):
+            inside = config.res_blocks if found[2] == "downsample" else int(found[3])
+            return f"encoder/down_blocks/{int(found[1]) * (config.res_blocks + 1) + inside}"
+
+        path = re.sub(r"encoder/level_(\d+)/(resnets/(\d+)|downsample)", flat, path)
+        path = path.replace("upsample", "upsamplers/0")
+    path = re.sub(r"encoder/level_", "encoder/down_blocks/", path)
+    path = re.sub(r"decoder/level_", "decoder/up_blocks/", path)
+    return path.replace("/", ".")
 
 
-def _decoder(read, config):
-    params = {"conv_in": read.conv("decoder.conv_in")}
-    steps = len(config.multipliers) - 1
-    for i in range(steps + 1):
-        block = f"decoder.up_blocks.{i}"
-        level = {f"block_{j}": read.res_block(f"{block}.resnets.{j}") for j in range(config.res_blocks + 1)}
-        if i < steps:
-            name = f"{block}.upsampler" if config.residual_shortcuts else f"{block}.upsamplers.0"
-            level["upsample"] = read.resample(name, config.temporal_downsample[::-1][i])
-        params[f"level_{i}"] = level
-    return params | _tail(read, "decoder")
+def _axes_of_one(path):
+    """How many trailing axes of one the published tensor has."""
+    if path.endswith("bias"):
+        return 0
+    if "attention/" in path or "sample/time" in path:
+        return 2
+    return 3 if re.search(r"norm|shortcut|moments", path) else 0
 
 
-def _tail(read, name):
-    return {
-        "mid": read.mid(f"{name}.mid_block"),
-        "norm_out": read.norm(f"{name}.norm_out"),
-        "conv_out": read.conv(f"{name}.conv_out"),
-    }
+def parameter_shapes(config):
+    clip = jax.ShapeDtypeStruct((1, 1, config.spatial_factor, config.spatial_factor, 3), jnp.float32)
+    params = jax.eval_shape(lambda key, x: VAE(config).init(key, x)["params"], jax.random.key(0), clip)
+    return {path: leaf.shape for path, leaf in flatten_dict(nn.meta.unbox(params), sep="/").items()}
 
 
 def from_diffusers_vae(state: Mapping[str, np.ndarray], config: VAEConfig) -> dict:
     """A state dict with diffusers' names -> the nested parameters of `VAE(config)`, in the state's dtype.
 
-    Raises ValueError naming the tensor where one that the config needs is missing, or one is left over.
+    Raises ValueError naming the tensor where one that the config needs is missing or has another shape, or one is
+    left over.
     """
-    read = _Reader(state)
-    params = {
-        "encoder": _encoder(read, config),
-        "moments": read.linear("quant_conv"),
-        "unmoments": read.linear("post_quant_conv"),
-        "decoder": _decoder(read, config),
-    }
-    if read.left:
+    params = {}
+    left = set(state)
+    for path, shape in parameter_shapes(config).items():
+        name = diffusers_name(path, config)
+        if name not in state:
+            raise ValueError(
+                f"the VAE's weights lack {name}: they are of another architecture than the config."
+            )
+        left.discard(name)
+        value = np.asarray(state[name])
+        published = published_shape(path, shape)
+        if value.shape != published:
+            raise ValueError(
+                f"{name} is {value.shape}: the config wants {published}; give the config it was made with."
+            )
+        value = value.reshape(published[: len(published) - _axes_of_one(path)])
+        params[path] = np.moveaxis(value, (0, 1), (-1, -2)) if path.endswith("kernel") else value
+    if left:
         raise ValueError(
-            f"The VAE's weights hold {len(read.left)} tensors that the config has no place for, "
-            f"{min(read.left)} among them: they are of another architecture."
+            f"the VAE's weights hold {len(left)} tensors that the config has no place for, {min(left)} among them: "
+            "they are of another architecture."
         )
-    return params
+    return unflatten_dict(params, sep="/")
+
+
+def published_shape(path, shape):
+    if path.endswith("kernel"):
+        shape = (shape[-1], shape[-2], *shape[:-2])
+    return (*shape, *(1 for _ in range(_axes_of_one(path))))
+
+
+def to_diffusers_vae(params: Mapping, config: VAEConfig) -> dict[str, np.ndarray]:
+    """The inverse of `from_diffusers_vae`."""
+    state = {}
+    for path, value in flatten_dict(dict(params), sep="/").items():
+        value = np.asarray(value)
+        moved = np.moveaxis(value, (-1, -2), (0, 1)) if path.endswith("kernel") else value
+        state[diffusers_name(path, config)] = moved.reshape(published_shape(path, value.shape))
+    return state
