@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from sora_jax.models.config import MODELS, from_json, to_json
+from sora_jax.models.config import MODELS, from_json, to_json, vae_from_json
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -17,7 +17,7 @@ def test_the_named_models_are_these():
 
 
 def edited(edit):
-    tree = json.loads(to_json(MODELS["playground"]))
+    tree = json.loads(to_json(MODELS["wan2_2_ti2v_5b"]))
     edit(tree)
     return json.dumps(tree)
 
@@ -36,7 +36,7 @@ def edited(edit):
         (lambda t: t["defaults"].update(sampler="magic"), r"config defaults.sampler is 'magic'"),
         (lambda t: t["defaults"].update(steps=0), r"config defaults: steps is 0"),
         (lambda t: t["defaults"].update(width=65), r"65"),
-        (lambda t: t["text"].update(width=64), r"text of width 128 and the encoder gives 64"),
+        (lambda t: t["text"].update(width=64), r"text of width 4096 and the encoder gives 64"),
         (lambda t: t["dit"].update(in_channels=16), r"the DiT goes from 16 to 48"),
         (lambda t: t.update(flow_shift=-1.0), r"flow_shift is -1.0"),
     ],
@@ -60,3 +60,10 @@ def test_a_default_size_that_the_patch_does_not_divide_is_refused():
     wan = MODELS["wan2_1_t2v_1_3b"]
     with pytest.raises(ValueError, match="multiples of the patch"):
         dataclasses.replace(wan, defaults=dataclasses.replace(wan.defaults, height=488))
+
+
+def test_a_vae_alone_has_its_json_too():
+    vae = MODELS["playground"].vae
+    assert vae_from_json(json.dumps(dataclasses.asdict(vae))) == vae
+    with pytest.raises(ValueError, match="lacks base_width"):
+        vae_from_json("{}")
