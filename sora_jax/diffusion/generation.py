@@ -139,7 +139,9 @@ def step(gen: Generation, velocity: Velocity, cond: PyTree = None) -> Generation
 
     def evaluate(x, i):
         sigma = gen.level(i)
-        return velocity(x, jnp.broadcast_to(sigma, batch + sigma.shape[2:]), cond).astype(jnp.float32)
+        v = velocity(x, jnp.broadcast_to(sigma, batch + sigma.shape[2:]), cond).astype(jnp.float32)
+        # A model isn't trained at known tokens: nothing that it says of them goes on.
+        return jnp.where(sigma[..., None] > 0, v, 0)
 
     def level(i):
         return gen.level(i)[..., None]

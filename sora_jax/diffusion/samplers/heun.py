@@ -17,5 +17,5 @@ class Heun:
         change = level(i + 1) - level(i)
         v = evaluate(x, i)
         v_next = evaluate(x + change * v, i + 1)
-        # A token at level 0 is known to the model, which says nothing of use there: Euler goes the last bit.
+        # The model says nothing of a token at level 0, which is a known one to it: Euler goes the last bit.
         return x + change * jnp.where(level(i + 1) > 0, (v + v_next) / 2, v), memory

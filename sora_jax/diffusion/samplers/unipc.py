@@ -7,7 +7,7 @@ again from the last level σ₋₁, h = λ - λ₋₁, with k = σ/σ₋₁ and 
     x = k·x₋₁ + (1 - k)·(m₋₁ + ρ₁·(m₋₂ - m₋₁)/r + ρ₂·(m - m₋₁)),    ρ₁ + ρ₂ = b₁,    r·ρ₁ + ρ₂ = b₂
     b₁ = ψ₁ / (e⁻ʰ - 1),    b₂ = 2ψ₂ / (e⁻ʰ - 1),    ψ₁ = (e⁻ʰ - 1)/(-h) - 1,    ψ₂ = ψ₁/(-h) - 1/2
 
-A token's first correction has ρ₁ = 0 and ρ₂ = 1/2. Third order in the steps' interior; one evaluation a step.
+A token's first correction has ρ₁ = 0 and ρ₂ = 1/2. Towards third order away from the ends; one evaluation a step.
 """
 
 import dataclasses
