@@ -1,5 +1,6 @@
 """A model of random weights, small enough to sample in a test, that shares the playground's code and words."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -53,8 +54,10 @@ def checkpoint() -> Checkpoint:
     return Checkpoint(config=CONFIG, params=params, tokenizer=Tokenizer(train_tokenizer(CAPTIONS, 512), 16))
 
 
-def write(folder: Path) -> Path:
-    return save(folder, checkpoint())
+def write(folder: Path, **defaults) -> Path:
+    """Saves the model; `defaults` replace some of its sampling defaults."""
+    config = dataclasses.replace(CONFIG, defaults=dataclasses.replace(CONFIG.defaults, **defaults))
+    return save(folder, dataclasses.replace(checkpoint(), config=config))
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,9 @@ def test_no_command_shows_the_help_as_an_error(capsys):
     assert "commands:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["generate"], ["generate", "a", "--stepz", "3"], ["eval", "everything"]])
+@pytest.mark.parametrize(
+    "arguments", [["generate"], ["generate", "a", "--stepz", "3"], ["eval", "everything"]]
+)
 def test_wrong_options_exit_with_2(arguments, work, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
