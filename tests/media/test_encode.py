@@ -74,6 +74,17 @@ def test_colours_are_true(tmp_path, ending, color):
     assert np.abs(back.astype(int) - np.array(color)).max() <= 3
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".webm"])
+def test_colours_stay_in_their_place(tmp_path, ending):
+    """Chroma sited half a sample off would pull a red bar 0.4 pixels to one side."""
+    frames = np.zeros((3, 32, 32, 3), np.uint8)
+    frames[:, :, 13:20] = (255, 0, 0)
+    row = (
+        read(Clip.from_uint8(frames, 8).save(tmp_path / f"bar{ending}")).to_uint8()[1, 16, :, 0].astype(float)
+    )
+    assert (row * np.arange(32)).sum() / row.sum() == pytest.approx(16, abs=0.1)
+
+
 def test_mp4_plays_everywhere(tmp_path):
     path = moving_dot().save(tmp_path / "clip.mp4")
     with av.open(str(path)) as container:
