@@ -194,27 +194,26 @@ def _parse_objects(text: str) -> list[ObjectClaim]:
         for found in re.finditer(rf"\b(?:{pattern})\b", text):
             events.append((found.start(), "motion", name))
         text = re.sub(rf"\b(?:{pattern})\b", lambda m: "_" * len(m[0]), text)
-    adjective = rf"(?:{_names(_COLORS)}|{_names(_SIZES)})"
-    lead = rf"((?:{adjective}(?: and| ,)? |_+ |(?!and |while |as )\w+ (?={adjective} ))*)"
-    noun = rf"((?:the |a |an )?){lead}({_names(_SHAPES)})\b"
     claims: list[ObjectClaim] = []
     nouns: list[tuple[int, int]] = []
-    for found in re.finditer(rf"\b{noun}", text):
-        words = re.findall(r"\w+", found[2])
+    tokens = [(m.start(), m[0]) for m in re.finditer(r"\w+|,", text)]
+    for i, (_, word) in enumerate(tokens):
+        shape = _value(_SHAPES, word)
+        if shape is None:
+            continue
+        start, definite, words = _adjectives(tokens, i)
         claim = ObjectClaim(
             color=next((v for w in words if (v := _value(_COLORS, w))), None),
             size=next((v for w in words if (v := _value(_SIZES, w))), None),
-            shape=_value(_SHAPES, found[3]),
+            shape=shape,
         )
-        again = None
-        if found[1] == "the ":
-            again = next((i for i, old in enumerate(claims) if _same(old, claim)), None)
+        again = next((k for k, old in enumerate(claims) if _same(old, claim)), None) if definite else None
         if again is None:
             claims.append(claim)
             again = len(claims) - 1
         else:
             claims[again] = _merged(claims[again], claim)
-        nouns.append((found.start(), again))
+        nouns.append((start, again))
     for start, _, motion in sorted(events):
         before = [i for place, i in nouns if place < start]
         after = [i for place, i in nouns if place >= start]
@@ -222,6 +221,29 @@ def _parse_objects(text: str) -> list[ObjectClaim]:
         if free is not None:
             claims[free] = replace(claims[free], motion=motion)
     return claims
+
+
+def _adjectives(tokens: Sequence[tuple[int, str]], noun: int) -> tuple[int, bool, list[str]]:
+    """Where the phrase of the noun at `noun` starts, whether it has "the", and its words of color and size."""
+
+    def describes(i: int) -> bool:
+        return i >= 0 and (_value(_COLORS, tokens[i][1]) or _value(_SIZES, tokens[i][1])) is not None
+
+    def passes(i: int) -> bool:
+        # A motion that was taken out; or one word between two adjectives: "large, shiny red", "big and blue".
+        word = tokens[i][1]
+        between = describes(i - 1) and describes(i + 1) and _value(_SHAPES, word) is None
+        return word.startswith("_") or between
+
+    words: list[str] = []
+    i = noun - 1
+    while i >= 0 and (describes(i) or passes(i)):
+        if describes(i):
+            words.append(tokens[i][1])
+        i -= 1
+    if i >= 0 and tokens[i][1] in ("a", "an", "the"):
+        return tokens[i][0], tokens[i][1] == "the", words
+    return tokens[i + 1][0], False, words
 
 
 def _same(old: ObjectClaim, new: ObjectClaim) -> bool:
