@@ -1,7 +1,7 @@
 """A cache of latents on disk: every clip is encoded once, and training reads arrays.
 
-`latents-00000.npy`, ... hold `shard_size` clips each as float16 `[n, t, h, w, c]`, normalised; each is written whole or not
-at all, so a run that was killed goes on with the first missing one. `cache.json` says what they were made from.
+`latents-00000.npy`, ... hold `shard_size` clips each as float16 `[n, t, h, w, c]`, normalised; each is written whole or
+not at all, so a run that was killed goes on with the first missing one. `cache.json` says what they were made from.
 """
 
 import json
@@ -39,8 +39,8 @@ def fill(
 ) -> None:
     """Encodes every clip of `source` that isn't in the cache yet.
 
-    `encode` takes uint8 `[n, t, h, w, 3]` and gives latents `[n, t', h', w', c]`. `made_from` (the VAE's fingerprint, the
-    data's settings) is compared with what the folder says of itself: ValueError if they differ.
+    `encode` takes uint8 `[n, t, h, w, 3]` and gives latents `[n, t', h', w', c]`. `made_from` (the VAE's fingerprint,
+    the data's settings) is compared with what the folder says of itself: ValueError if they differ.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {**made_from, "count": len(source), "shard_size": shard_size}
@@ -50,7 +50,7 @@ def fill(
         if found != about:
             different = sorted(k for k in about.keys() | found.keys() if about.get(k) != found.get(k))
             raise ValueError(
-                f"the latents in {folder} were made with another {', '.join(different)}: delete that folder or name another."
+                f"the latents in {folder} were made with another {', '.join(different)}: delete or name another folder."
             )
     else:
         _write_atomically(card, lambda file: file.write(json.dumps(about, indent=2).encode()))

@@ -53,6 +53,8 @@ def _open(config: DataConfig) -> Source:
     if config.path is None:
         from sora_jax.data.playground.builder import PlaygroundSource
 
+        if config.split == "test":
+            raise ValueError("the playground has no split test: choose train, held_out or all.")
         return PlaygroundSource(
             config.count,
             split=config.split,

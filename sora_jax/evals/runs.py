@@ -70,7 +70,8 @@ def unseen(config: DataConfig) -> list[np.ndarray]:
 
 @functools.partial(jax.jit, static_argnames="config")
 def _reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, jax.Array]:
-    reconstruction, mean, _ = VAE(config).apply({"params": params}, to_float(video))
+    out: Any = VAE(config).apply({"params": params}, to_float(video))
+    reconstruction, mean, _ = out
     return jnp.clip(reconstruction, -1.0, 1.0), mean
 
 

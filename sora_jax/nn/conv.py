@@ -7,6 +7,7 @@ cache that came back. Without that collection a call is a whole clip. Parameters
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -45,13 +46,13 @@ class _Conv(nn.Module):
 
     def parameters(self, window: tuple[int, ...], channels: int):
         axes = (*(None for _ in window), "conv_in", "conv_out")
-        kernel = self.param(
+        kernel: Any = self.param(
             "kernel",
             nn.with_logical_partitioning(self.kernel_init, axes),
             (*window, channels, self.features),
             jnp.float32,
         )
-        bias = self.param(
+        bias: Any = self.param(
             "bias",
             nn.with_logical_partitioning(nn.initializers.zeros, ("conv_out",)),
             (self.features,),

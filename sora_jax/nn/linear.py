@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sora_jax.typing import Array
+
 LECUN = nn.initializers.lecun_normal()
 
 
@@ -24,10 +26,10 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x):
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)
+        kernel: Array = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)  # pyright: ignore
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if self.use_bias:
             bias_init = nn.with_logical_partitioning(self.bias_init, self.axes[1:])
-            bias = self.param("bias", bias_init, (self.features,), jnp.float32)
+            bias: Array = self.param("bias", bias_init, (self.features,), jnp.float32)  # pyright: ignore
             y = y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
         return y

@@ -39,10 +39,16 @@ class LayerNorm(nn.Module):
         y = (y - mean) * lax.rsqrt(var + self.epsilon)
         if self.affine:
             scale = self.param(
-                "scale", nn.with_logical_partitioning(nn.initializers.ones, (self.axis,)), (x.shape[-1],), jnp.float32
+                "scale",
+                nn.with_logical_partitioning(nn.initializers.ones, (self.axis,)),
+                (x.shape[-1],),
+                jnp.float32,
             )
             bias = self.param(
-                "bias", nn.with_logical_partitioning(nn.initializers.zeros, (self.axis,)), (x.shape[-1],), jnp.float32
+                "bias",
+                nn.with_logical_partitioning(nn.initializers.zeros, (self.axis,)),
+                (x.shape[-1],),
+                jnp.float32,
             )
             y = y * _trailing(scale, x.ndim) + _trailing(bias, x.ndim)
         return y.astype(x.dtype)

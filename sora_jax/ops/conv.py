@@ -5,6 +5,8 @@ there), with the kernel's gradient as matrix products; `sora-jax bench ops` has 
 native convolution.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -104,4 +106,5 @@ def temporal_conv(
     if frames < 1:
         return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
     stop = (frames - 1) * stride + 1
-    return sum(x[:, i : i + stop : stride] @ kernel[i] for i in range(k))
+    products = [x[:, i : i + stop : stride] @ kernel[i] for i in range(k)]
+    return functools.reduce(jnp.add, products)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax.linen import spmd
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "context", "tensor")
@@ -65,4 +66,4 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def shardings(abstract: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of `eval_shape`d variables that still carries its logical axes."""
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
+    return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)

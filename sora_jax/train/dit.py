@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +68,7 @@ def drop_captions(
 
 
 def dit_loss(
-    params: chex.ArrayTree,
+    params: Any,
     batch: dict[str, Array],
     key: Array,
     *,
@@ -92,7 +91,7 @@ def dit_loss(
         batch["ids"], batch["mask"], drop_key, (jnp.asarray(empty[0]), jnp.asarray(empty[1])), caption_dropout
     )
     text = text_encoder.apply({"params": params["text"]}, ids, mask)
-    v = dit.apply(
+    v: Any = dit.apply(
         {"params": params["dit"]},
         interpolate(x0, eps, sigma),
         1000.0 * token_levels(sigma, dit.config.patch),
@@ -109,13 +108,13 @@ def token_levels(sigma: Array, patch: tuple[int, int, int]) -> Array:
     return sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6)).reshape(b, -1)
 
 
-def latent_encoder(vae: VAE, params: chex.ArrayTree) -> Callable[[np.ndarray], np.ndarray]:
+def latent_encoder(vae: VAE, params: Any) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 clips [n, t, h, w, 3] to normalised latents [n, t', h', w', c], the mean of q(z|x)."""
 
     @jax.jit
     def encode(params, video):
-        mean, _ = vae.apply({"params": params}, video.astype(jnp.float32) / 127.5 - 1.0, method="encode")
-        return normalize(mean, vae.config)
+        moments: Any = vae.apply({"params": params}, video.astype(jnp.float32) / 127.5 - 1.0, method="encode")
+        return normalize(moments[0], vae.config)
 
     return lambda video: np.asarray(encode(params, video))
 
@@ -124,7 +123,7 @@ def run_dit(
     run: DiTRun,
     workdir: Path,
     *,
-    vae_params: chex.ArrayTree,
+    vae_params: Any,
     vae_fingerprint: str,
     tokenize: Tokenize,
     evaluate: Evaluate | None = None,

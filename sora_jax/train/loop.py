@@ -90,7 +90,7 @@ def train(
     key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
     metrics = MetricsWriter(workdir, start)
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
-    flops, pending = None, None
+    flops, pending = 0, None
     clock = Clock()
 
     def report(step: int, values: dict[str, jax.Array], show: Callable[[int, float], None]) -> None:
@@ -107,7 +107,7 @@ def train(
     with _stop_requests() as stop, _progress_bar(start, config.steps) as show:
         for step in range(start + 1, config.steps + 1):
             batch = jax.device_put(next(data), batch_placement)
-            if flops is None:
+            if not flops:
                 flops = count_flops(step_fn, state, batch, key)
             with jax.transfer_guard("disallow"):
                 state, values = compiled_step(state, batch, key)

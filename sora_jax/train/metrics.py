@@ -1,6 +1,7 @@
 """Metrics of a run: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ class MetricsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= step]
+        kept = [line for line in lines if _step_of(line) <= step]
         if kept != lines:
             temporary = path.with_name(".metrics.jsonl.new")
             temporary.write_text("".join(f"{line}\n" for line in kept))
@@ -34,8 +35,9 @@ class MetricsWriter:
         self._board.close()
 
 
-def _step_of(line: str) -> int | None:
+def _step_of(line: str) -> float:
+    """The line's step; infinite for a line that a kill cut short."""
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        return None
+        return math.inf

@@ -5,6 +5,7 @@ sample from the average.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -14,7 +15,8 @@ import optax
 from sora_jax.train.state import TrainState
 from sora_jax.typing import Array
 
-LossFn = Callable[[chex.ArrayTree, chex.ArrayTree, Array], tuple[Array, dict[str, Array]]]
+LossFn = Callable[[Any, Any, Array], tuple[Array, dict[str, Array]]]
+"""(params, batch, key) -> loss, metrics."""
 
 
 def ema_decay_at(step: Array, ema_decay: float) -> Array:
@@ -59,7 +61,7 @@ def train_step(
         state.params, batch, step_key, loss_fn=loss_fn, accumulate=accumulate
     )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     d = ema_decay_at(state.step, ema_decay)
     ema = jax.tree.map(lambda a, p: a * d + p * (1.0 - d), state.ema, params)
     metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **metrics}

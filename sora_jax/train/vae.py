@@ -6,8 +6,8 @@ windows in space and time, since the network is convolutional.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -57,13 +57,15 @@ def to_float(video: Array) -> Array:
 
 
 def vae_loss(
-    params: chex.ArrayTree, batch: dict[str, Array], key: Array, *, model: VAE, config: VAELossConfig
+    params: Any, batch: dict[str, Array], key: Array, *, model: VAE, config: VAELossConfig
 ) -> tuple[Array, dict[str, Array]]:
     """Loss and metrics on `batch["video"]`, uint8 [b, t, h, w, 3]."""
     x = to_float(batch["video"])
-    mean, log_variance = model.apply({"params": params}, x, method="encode")
+    moments: Any = model.apply({"params": params}, x, method="encode")
+    mean, log_variance = moments
     z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape, mean.dtype)
-    error = model.apply({"params": params}, z, method="decode") - x
+    reconstruction: Any = model.apply({"params": params}, z, method="decode")
+    error = reconstruction - x
     l1, l2 = jnp.mean(jnp.abs(error)), jnp.mean(jnp.square(error))
     kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
     psnr = 10.0 * jnp.log10(4.0 / l2)

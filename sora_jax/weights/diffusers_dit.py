@@ -4,6 +4,7 @@ Torch keeps a linear layer as [out, in]; here it is [in, out]. Blocks lie along 
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,7 @@ def _check_shapes(flat: Mapping[str, np.ndarray], config: DiTConfig) -> None:
     t = jax.ShapeDtypeStruct((1,), jnp.float32)
     text = jax.ShapeDtypeStruct((1, 1, config.text_width), jnp.float32)
     expected = jax.eval_shape(DiT(config).init, jax.random.key(0), x, t, text)["params"]
-    for path, leaf in traverse_util.flatten_dict(nn.unbox(expected), sep="/").items():
+    leaves: dict[str, Any] = traverse_util.flatten_dict(nn.unbox(expected), sep="/")  # pyright: ignore
+    for path, leaf in leaves.items():
         if flat[path].shape != leaf.shape:
             raise ValueError(f"{path} is {flat[path].shape} in the weights and {leaf.shape} by the config.")

@@ -6,6 +6,7 @@ one (a convolution along time only, a pointwise one, a norm's scale) they are dr
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,8 @@ def _axes_of_one(path):
 def parameter_shapes(config):
     clip = jax.ShapeDtypeStruct((1, 1, config.spatial_factor, config.spatial_factor, 3), jnp.float32)
     params = jax.eval_shape(lambda key, x: VAE(config).init(key, x)["params"], jax.random.key(0), clip)
-    return {path: leaf.shape for path, leaf in flatten_dict(nn.meta.unbox(params), sep="/").items()}
+    flat: dict[str, Any] = flatten_dict(nn.meta.unbox(params), sep="/")  # pyright: ignore
+    return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def from_diffusers_vae(state: Mapping[str, np.ndarray], config: VAEConfig) -> dict:

@@ -101,7 +101,7 @@ class TensorFile:
         return unflatten_dict(flat, sep="/")
 
 
-def write_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+def write_files(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:
     """Writes files into `folder` so that they appear together, the last one last, or none does.
 
     Each is written under a hidden name, synced and renamed at the end. The last name's old file goes before

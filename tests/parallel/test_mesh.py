@@ -14,7 +14,7 @@ def test_one_axis_takes_the_devices_that_are_left():
 
 
 def test_meshes_that_don_t_multiply_out_are_refused():
-    with pytest.raises(ValueError, match="8 devices|there are 8"):
+    with pytest.raises(ValueError, match="there are 8"):
         make_mesh(MeshConfig(data=3))
     with pytest.raises(ValueError, match="at most one"):
         MeshConfig(data=-1, fsdp=-1)

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import chex
 import jax
@@ -82,7 +83,7 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert values[0] == pytest.approx(0.1)
     assert values[10:60] == pytest.approx([1.0] * 50)
     assert values[110] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(values[60:], values[61:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values[60:]))
 
 
 @pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"clip": -1.0}, {"decay_fraction": 2.0}])
