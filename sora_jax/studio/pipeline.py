@@ -97,7 +97,7 @@ class Pipeline:
         self, prompt: str | Sequence[str], *, variations: int | None = None, **options: Any
     ) -> list[Clip]: ...
 
-    def generate(
+    def generate(  # pyright: ignore[reportInconsistentOverload]
         self,
         prompt: str | Sequence[str],
         *,

@@ -84,11 +84,12 @@ def advance(
 ) -> Generation:
     """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two."""
 
-    def velocity(x, sigma, cond):
+    def velocity(x, sigma, cond) -> Any:
         level = timesteps(sigma, config.patch)
         return DiT(config, dtype).apply({"params": params}, x, level, *cond)  # pyright: ignore
 
-    return run(generation, guide(velocity) if isinstance(cond, Guided) else velocity, cond, steps)
+    guided = guide(velocity) if isinstance(cond, Guided) else velocity
+    return run(generation, guided, cond, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
