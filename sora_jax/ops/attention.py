@@ -64,8 +64,9 @@ def heads_first(q, k, v, bias=None, *, scale: float):
 
 
 def xla(q, k, v, bias=None, *, scale: float):
-    bias = None if bias is None else bias.astype(q.dtype)
-    return jax.nn.dot_product_attention(q, k, v, bias=bias, scale=scale, implementation="xla")
+    """JAX's own, which casts to float32 for the softmax without saying so: strict promotion would refuse."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(q, k, v, bias=bias, scale=scale, implementation="xla")
 
 
 def cudnn_or_xla(q, k, v, bias=None, *, scale: float):

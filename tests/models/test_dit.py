@@ -1,0 +1,206 @@
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from sora_jax.models.dit import (
+    DIT_PLAYGROUND,
+    DIT_WAN2_1_T2V_1_3B,
+    DIT_WAN2_1_T2V_14B,
+    DIT_WAN2_2_TI2V_5B,
+    Block,
+    DiT,
+    DiTConfig,
+)
+from sora_jax.ops.rope import rope_3d
+
+TINY = DiTConfig(
+    in_channels=3,
+    out_channels=4,
+    patch=(1, 2, 2),
+    width=24,
+    depth=2,
+    heads=2,
+    ffn_width=32,
+    text_width=10,
+    freq_width=16,
+    init="published",
+)
+B, T, H, W, S = 2, 3, 4, 6, 5
+N = T * (H // 2) * (W // 2)
+# These networks compile for longer than they run.
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture(scope="module")
+def x():
+    return jax.random.normal(jax.random.key(1), (B, T, H, W, TINY.in_channels))
+
+
+@pytest.fixture(scope="module")
+def text():
+    return jax.random.normal(jax.random.key(2), (B, S, TINY.text_width))
+
+
+@pytest.fixture(scope="module")
+def params(x, text):
+    return nn.unbox(compiled(DiT(TINY).init)(jax.random.key(0), x, jnp.zeros((B,)), text))["params"]
+
+
+@compiled
+def velocity(params, x, timestep, text, text_mask=None, positions=None):
+    return DiT(TINY).apply({"params": params}, x, timestep, text, text_mask, positions)
+
+
+def shapes(config):
+    x = jax.ShapeDtypeStruct(
+        (1, 2, 2 * config.patch[1], 4 * config.patch[2], config.in_channels), jnp.float32
+    )
+    t = jax.ShapeDtypeStruct((1,), jnp.float32)
+    text = jax.ShapeDtypeStruct((1, 7, config.text_width), jnp.float32)
+    return jax.eval_shape(lambda *a: DiT(config).init_with_output(*a), jax.random.key(0), x, t, text)
+
+
+def parameters(c):
+    """The count by hand: linear layers with biases, norms and tables."""
+    d, voxels = c.width, int(np.prod(c.patch))
+    attention = 4 * (d * d + d) + 2 * d
+    ffn = d * c.ffn_width + c.ffn_width + c.ffn_width * d + d
+    block = 2 * attention + 2 * d + ffn + 6 * d
+    time = (c.freq_width * d + d) + (d * d + d) + (6 * d * d + 6 * d)
+    text = (c.text_width * d + d) + (d * d + d)
+    ends = voxels * c.in_channels * d + d + d * voxels * c.out_channels + voxels * c.out_channels + 2 * d
+    return c.depth * block + time + text + ends
+
+
+# The counts of diffusers' WanTransformer3DModel built with the config.json beside each published checkpoint
+# (Wan-AI/Wan2.1-T2V-1.3B, Wan2.1-T2V-14B and Wan2.2-TI2V-5B, -Diffusers); a parity test builds them.
+PUBLISHED = [
+    (DIT_WAN2_1_T2V_1_3B, 1_418_996_800),
+    (DIT_WAN2_1_T2V_14B, 14_288_491_584),
+    (DIT_WAN2_2_TI2V_5B, 4_999_787_712),
+]
+
+
+@pytest.mark.parametrize(("config", "count"), [*PUBLISHED, (DIT_PLAYGROUND, parameters(DIT_PLAYGROUND))])
+def test_full_sizes_have_the_published_counts(config, count):
+    v, variables = shapes(config)
+    assert v.shape[-1] == config.out_channels
+    assert sum(a.size for a in jax.tree.leaves(variables)) == count == parameters(config)
+
+
+def test_every_parameter_names_its_axes():
+    _, variables = shapes(DIT_PLAYGROUND)
+    boxes = jax.tree.leaves(variables, is_leaf=lambda a: isinstance(a, nn.LogicallyPartitioned))
+    assert all(isinstance(a, nn.LogicallyPartitioned) and len(a.names) == len(a.value.shape) for a in boxes)
+    query = variables["params"]["blocks"]["self_attention"]["query"]["kernel"]
+    assert query.names == ("layers", "embed", "heads")
+
+
+def test_one_level_for_the_clip_is_that_level_for_each_frame_and_token(params, x, text):
+    t = jnp.array([3.0, 800.0])
+    v = velocity(params, x, t, text)
+    assert v.shape == (B, T, H, W, TINY.out_channels)
+    for levels in (T, N):
+        same = velocity(params, x, jnp.broadcast_to(t[:, None], (B, levels)), text)
+        np.testing.assert_allclose(same, v, atol=2e-5)
+
+
+def test_frame_levels_are_token_levels_in_order_of_time(params, x, text):
+    t = jax.random.uniform(jax.random.key(3), (B, T)) * 1000.0
+    tokens = jnp.repeat(t, N // T, axis=1)
+    np.testing.assert_allclose(velocity(params, x, t, text), velocity(params, x, tokens, text), atol=2e-5)
+    other = velocity(params, x, t[:, ::-1], text)
+    assert float(jnp.abs(other - velocity(params, x, t, text)).max()) > 1e-3
+
+
+def test_masked_text_has_no_influence(params, x, text):
+    t, mask = jnp.array([100.0, 900.0]), jnp.arange(S)[None, :] < jnp.array([[2], [4]])
+    v = velocity(params, x, t, text, mask)
+    noisy = jnp.where(mask[:, :, None], text, 50.0)
+    np.testing.assert_array_equal(velocity(params, x, t, noisy, mask), v)
+    assert float(jnp.abs(velocity(params, x, t, text + 1.0, mask) - v).max()) > 1e-3
+    cut = velocity(params, x[:1], t[:1], text[:1, :2])
+    np.testing.assert_allclose(v[:1], cut, atol=2e-5)
+
+
+def test_positions_default_to_the_frame_s_number_and_only_differences_count(params, x, text):
+    t = jnp.array([100.0, 900.0])
+    v = velocity(params, x, t, text)
+    shifted = velocity(params, x, t, text, None, jnp.arange(float(T)) + 7.0)
+    np.testing.assert_allclose(shifted, v, atol=5e-5)
+    stretched = velocity(params, x, t, text, None, jnp.arange(float(T)) * 2.5)
+    assert float(jnp.abs(stretched - v).max()) > 1e-4
+
+
+def test_a_new_network_is_the_identity_inside_and_says_zero(x, text):
+    config = dataclasses.replace(TINY, init="zero")
+    t = jnp.array([3.0, 800.0])
+    v, variables = compiled(DiT(config).init_with_output)(jax.random.key(0), x, t, text)
+    assert not v.any()
+    block = jax.tree.map(lambda a: a[0], nn.unbox(variables)["params"]["blocks"])
+    tokens = jax.random.normal(jax.random.key(4), (B, N, config.width))
+    level, context = jnp.zeros((B, 1, 6, config.width)), jnp.ones((B, S, config.width))
+    rotation = rope_3d((T, H // 2, W // 2), config.head_width)
+    y, _ = Block(config).apply({"params": block}, tokens, level, context, rotation)
+    np.testing.assert_array_equal(y, tokens)
+
+
+def gradients(config, params, x, text):
+    def loss(p):
+        return jnp.mean(jnp.square(DiT(config).apply({"params": p}, x, jnp.array([3.0, 800.0]), text) - 1.0))
+
+    return compiled(jax.grad(loss))(params)
+
+
+def test_every_gradient_is_finite_and_the_same_under_every_remat_policy(params, x, text):
+    plain = gradients(TINY, params, x, text)
+    for path, g in jax.tree_util.tree_leaves_with_path(plain):
+        assert bool(jnp.isfinite(g).all()), path
+        assert bool(jnp.abs(g).max() > 0), path
+    for change in ({"remat": "full"}, {"remat": "dots", "unroll": 2}):
+        other = gradients(dataclasses.replace(TINY, **change), params, x, text)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), other, plain)
+
+
+def test_bfloat16_stays_near_float32_and_keeps_float32_parameters(params, x, text):
+    model = DiT(TINY, jnp.bfloat16)
+    t = jnp.array([100.0, 900.0])
+    v = compiled(lambda p: model.apply({"params": p}, x, t, text))(params)
+    assert v.dtype == jnp.bfloat16
+    full = velocity(params, x, t, text)
+    error = jnp.linalg.norm(v.astype(jnp.float32) - full) / jnp.linalg.norm(full)
+    assert float(error) < 0.05
+    assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 0}, "depth is 0: it must be at least 1"),
+        ({"heads": 5}, "width 24 in 5 heads"),
+        ({"patch": (1, 0, 2)}, "give three positive sizes"),
+        ({"freq_width": 15}, "freq_width is 15"),
+        ({"remat": "some"}, "choose none, dots or full"),
+        ({"init": "ones"}, "choose zero or published"),
+    ],
+)
+def test_impossible_sizes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_inputs_that_do_not_fit_are_refused(params, x, text):
+    t = jnp.zeros((B,))
+    with pytest.raises(ValueError, match="timesteps for a grid of"):
+        velocity(params, x, jnp.zeros((B, 4)), text)
+    with pytest.raises(ValueError, match="latent columns is not a multiple"):
+        velocity(params, x[:, :, :, :5], t, text)
+    with pytest.raises(ValueError, match="this network takes 3 and 10"):
+        velocity(params, x, t, text[..., :9])
+    with pytest.raises(ValueError, match="2 positions for 3 token frames"):
+        velocity(params, x, t, text, None, jnp.zeros((2,)))
