@@ -12,7 +12,7 @@ import numpy as np
 
 from sora_jax.data.playground.motion import EXTENT
 from sora_jax.data.playground.render import DISTANCE
-from sora_jax.data.playground.scene import SHAPES, SPINNABLE
+from sora_jax.data.playground.scene import SHAPES, SPINNABLE, Shape
 
 __all__ = ["AREA", "ShapeScore", "fit_hidden", "score_shapes"]
 
@@ -40,7 +40,7 @@ def _angles(shape: str) -> np.ndarray:
     return np.arange(round(period / _STEP)) * _STEP
 
 
-def _fine_mask(shape: str, edge: float) -> tuple[np.ndarray, float, float, float]:
+def _fine_mask(shape: Shape, edge: float) -> tuple[np.ndarray, float, float, float]:
     """Area, middle (y) and rms radius of a shape of radius 1 whose edge is `edge` wide."""
     axis = np.linspace(-1.5, 1.5, 151)
     x, y = np.meshgrid(axis, axis)

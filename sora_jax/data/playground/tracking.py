@@ -18,7 +18,8 @@ _NAMES = tuple(COLOR_RGB)
 _RGB = np.array([COLOR_RGB[name] for name in _NAMES], np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _SEEN = 26.0
-_LEAST_AREA = 0.0055
+# In square short sides: half the smallest object, and twice the largest.
+_LEAST_AREA, _MOST_AREA = 0.0055, 0.30
 _LEAST_CORE = 0.0018
 
 
@@ -115,7 +116,7 @@ def find_blobs(setting: Setting) -> list[Blob]:
     core = (best > 0.6) & (left < 60.0**2)
     area = np.bincount(label, best * scale, minlength=len(_RGB))
     cores = np.bincount(label, core * scale, minlength=len(_RGB))
-    present = np.flatnonzero((area > _LEAST_AREA) & (cores > _LEAST_CORE))
+    present = np.flatnonzero((area > _LEAST_AREA) & (area < _MOST_AREA) & (cores > _LEAST_CORE))
     present = _without_fringes(present[np.argsort(-area[present])], rest, alpha, t, y, x, frames)
     if len(present) == 0:
         return []

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -9,6 +10,11 @@ from sora_jax.data.playground.oracle import ObjectReading, Reading
 from sora_jax.data.playground.scene import draw_scene
 
 SCENE_ATTRIBUTES = ("background", "background_color", "camera", "light", "occluder")
+
+
+@lru_cache(maxsize=1)
+def scenes():
+    return [draw_scene(seed, split="all") for seed in range(2000)]
 
 
 def reading_of(scene):
@@ -23,8 +29,7 @@ def reading_of(scene):
 
 @pytest.mark.parametrize("style", ["short", "long"])
 def test_every_caption_is_read_back(style):
-    for seed in range(2000):
-        scene = draw_scene(seed, split="all")
+    for seed, scene in enumerate(scenes()):
         text = caption(scene, seed, style)
         said, truth = parse(text), claims_of(scene)
         assert len(said.objects) == len(truth.objects), text
