@@ -272,8 +272,9 @@ def match(claims: Sequence[ObjectClaim], seen: Sequence[ObjectReading]) -> list[
         named = [(getattr(claim, a), a, w) for a, w in zip(OBJECT_ATTRIBUTES, weights, strict=True)]
         return sum(w for value, a, w in named if obj and value is not None and value == getattr(obj, a))
 
-    few: list[ObjectReading | None] = sorted(seen, key=lambda o: -_presence(o))[: len(claims) + 2]
-    few += [None] * max(0, len(claims) - len(few))
+    few: list[ObjectReading | None] = []
+    few += sorted(seen, key=lambda o: -_presence(o))[: len(claims) + 2]
+    few += [None] * (len(claims) - len(few))
     orders = itertools.permutations(few, len(claims)) if len(claims) <= 5 else [tuple(few[: len(claims)])]
     return list(max(orders, key=lambda order: sum(map(likeness, claims, order))))
 
