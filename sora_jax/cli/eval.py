@@ -16,6 +16,8 @@ import tyro
 
 __all__ = ["Args", "run"]
 
+MODELS_OWN = tyro.conf.arg(help_behavior_hint="(default: the model's)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
@@ -23,12 +25,12 @@ class Args:
 
     what: tyro.conf.Positional[Literal["playground"]]
     """What to measure: `playground` samples fresh captions and lets the oracle read the clips."""
-    prompts: Path | None = None
+    prompts: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """A file of prompts of your own, one a line, in place of the drawn captions."""
     count: int = 200
     """Clips in each group."""
-    groups: tuple[str, ...] = ()
-    """Groups to measure, for instance `one_object vae`; all by default."""
+    groups: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
+    """Groups to measure, for instance `one_object vae`."""
     out: Path = Path("eval_playground")
     """A folder for figures.json, failures.png and successes.png."""
     model: str = "playground"
@@ -37,11 +39,11 @@ class Args:
     """Clips made at once."""
     seed: int = 0
     """The noise of the first clip of each group."""
-    steps: int | None = None
-    """Sampling steps; the model's default if not given, as for the next two."""
-    guidance: float | None = None
+    steps: Annotated[int | None, MODELS_OWN] = None
+    """Sampling steps."""
+    guidance: Annotated[float | None, MODELS_OWN] = None
     """How strongly the words steer."""
-    sampler: str | None = None
+    sampler: Annotated[str | None, MODELS_OWN] = None
     """euler, heun, unipc or dpmpp."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print the figures as JSON in place of the table."""

@@ -8,10 +8,14 @@ sora-jax generate "a blue star spins" --variations 4 --aspect 16:9 --out star.gi
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 __all__ = ["Args", "run"]
+
+MODELS_OWN = tyro.conf.arg(help_behavior_hint="(default: the model's)")
+UNSET = tyro.conf.arg(help_behavior_hint="(optional)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,30 +24,29 @@ class Args:
 
     prompt: tyro.conf.Positional[str]
     """What to show, for instance "a red circle moves right"."""
-    out: Path | None = None
-    """Where to write it: .mp4, .webm, .gif, .webp, or .png (one frame, or a sheet of all). By default an mp4
-    named after the prompt, here. Several variations get -1, -2, ... in their names."""
+    out: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: named after the prompt)")] = None
+    """The file: .mp4, .webm, .gif, .webp or .png (a picture or a sheet). Variations get -1, -2, ... in their names."""
     seed: int = 0
     """The noise to start from; the same seed gives the same clip. Variation i has seed + i."""
     variations: int = 1
     """How many clips of the prompt to make, as one batch."""
-    seconds: float | None = None
+    seconds: Annotated[float | None, MODELS_OWN] = None
     """How long."""
-    frames: int | None = None
+    frames: Annotated[int | None, UNSET] = None
     """How long, in frames, in place of seconds; 1 makes a picture."""
-    fps: float | None = None
+    fps: Annotated[float | None, MODELS_OWN] = None
     """Frames a second."""
-    size: str | None = None
+    size: Annotated[str | None, MODELS_OWN] = None
     """WIDTHxHEIGHT in pixels, as in 64x64."""
-    aspect: str | None = None
+    aspect: Annotated[str | None, UNSET] = None
     """WIDTH:HEIGHT, as in 16:9, with about as many pixels as the model's default; in place of size."""
-    steps: int | None = None
+    steps: Annotated[int | None, MODELS_OWN] = None
     """Sampling steps; more are slower and truer."""
-    guidance: float | None = None
+    guidance: Annotated[float | None, MODELS_OWN] = None
     """How strongly the words steer; 1 is no guidance."""
-    negative: str | None = None
+    negative: Annotated[str | None, MODELS_OWN] = None
     """What to steer away from."""
-    sampler: str | None = None
+    sampler: Annotated[str | None, MODELS_OWN] = None
     """euler, heun, unipc or dpmpp."""
     model: str = "playground"
     """A model's name, or a folder of weights."""

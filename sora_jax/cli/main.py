@@ -54,8 +54,16 @@ def _prepare() -> None:
     """Settings that JAX reads when it is imported: compiled programs are kept, so the next start is quick."""
     from platformdirs import user_cache_dir
 
-    folder = os.environ.get("SORA_JAX_CACHE") or user_cache_dir("sora_jax", appauthor=False)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(folder).expanduser() / "compiled"))
+    cache = os.environ.get("SORA_JAX_CACHE") or user_cache_dir("sora_jax", appauthor=False)
+    folder = Path(cache).expanduser() / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _say(
+            f"note: compiled programs can't be kept in {folder} ({error.strerror}), so each start compiles anew."
+        )
+    else:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # A cached program names all the machine's features that it may use, and the loader logs each at length.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -70,7 +78,7 @@ def _parse(module: Any, name: str, arguments: Sequence[str]) -> Any:
         prog=f"sora-jax {name}",
         description=module.__doc__,
         args=list(arguments),
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
 
 
@@ -87,7 +95,7 @@ def _say(text: object) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, UserWarning):
+    if category.__module__.startswith("sora_jax"):
         _say(f"note: {message}")
 
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         prog=f"sora-jax sample {file}",
         description=about,
         args=list(arguments[1:]),
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar

@@ -60,3 +60,12 @@ def test_help_does_not_wait_for_jax():
     program = "import sys; from sora_jax.cli.main import main; main(['--help']); print('jax' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split()[-1] == "False"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_only_a_note(tmp_path, work, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SORA_JAX_CACHE", str(tmp_path / "file" / "cache"))
+    assert main(["generate", "", "--out", "clip.mp4"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith("sora-jax: note: compiled programs can't be kept in")
+    assert "empty" in error
