@@ -37,8 +37,10 @@ def test_any_frame_and_length(size, frames, fps):
 
 
 def test_an_object_behind_a_wall_is_seen_from_its_parts():
-    for seed in range(8):
-        scene = draw_scene(seed, split="all", objects=1, occluder=True, size="large")
+    # In these the wall hides some of the object in (nearly) every frame.
+    for seed in (1_000_000_086, 1_000_000_220, 1_000_000_347):
+        scene = draw_scene(seed, split="all")
+        assert scene.occluder
         assert attributes(read(render(scene))) == attributes(scene)
 
 
