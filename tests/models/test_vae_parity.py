@@ -42,7 +42,8 @@ def program(name):
             found[stage] = reduce(dict.__getitem__, stage.split("/"), kept)["__call__"][0]
         return found
 
-    return jax.jit(run)
+    # Compiling takes longer than running here.
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def check(name, size, theirs):
@@ -53,12 +54,11 @@ def check(name, size, theirs):
     assert max(errors.values()) <= TOLERANCE, errors
 
 
-@pytest.mark.parametrize("size", ["image", "clip"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_stored_outputs(name, size):
+def test_stored_outputs(name):
     with np.load(OUTPUTS) as stored:
-        prefix = f"{name}:{size}:"
-        check(name, size, {k.removeprefix(prefix): stored[k] for k in stored if k.startswith(prefix)})
+        prefix = f"{name}:"
+        check(name, "clip", {k.removeprefix(prefix): stored[k] for k in stored if k.startswith(prefix)})
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
-from reference.vae_cases import CLIPS, CONFIGS, STAGES, clip, latents, state
+from reference.vae_cases import CONFIGS, STAGES, clip, latents, state
 
 from sora_jax.models.vae import VAEConfig
 from sora_jax.weights.diffusers_vae import diffusers_name
 
 OUTPUTS = Path(__file__).with_name("vae_outputs.npz")
-STORED = ("image", "clip")
 
 
 def torch_model(config: VAEConfig) -> AutoencoderKLWan:
@@ -64,11 +63,9 @@ def reference_outputs(name: str, size: str) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     arrays = {
-        f"{name}:{size}:{label}": value
+        f"{name}:{label}": value
         for name in CONFIGS
-        for size in CLIPS
-        if size in STORED
-        for label, value in reference_outputs(name, size).items()
+        for label, value in reference_outputs(name, "clip").items()
     }
     np.savez_compressed(OUTPUTS, **arrays)
     print(f"{OUTPUTS}: {len(arrays)} arrays, {OUTPUTS.stat().st_size / 1024:.0f} kB")
