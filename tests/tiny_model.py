@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 
 from sora_jax.models.config import ModelConfig, SamplingDefaults
 from sora_jax.models.dit import DiTConfig
@@ -58,11 +57,3 @@ def write(folder: Path, **defaults) -> Path:
     """Saves the model; `defaults` replace some of its sampling defaults."""
     config = dataclasses.replace(CONFIG, defaults=dataclasses.replace(CONFIG.defaults, **defaults))
     return save(folder, dataclasses.replace(checkpoint(), config=config))
-
-
-@pytest.fixture(scope="module")
-def quick_compiles():
-    """XLA's optimisations take longer than what they save in a test."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

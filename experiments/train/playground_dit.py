@@ -1,7 +1,7 @@
-"""The playground's denoiser and text encoder: Wan's DiT (arXiv 2503.20314), 80 tokens of 48 channels a clip.
+"""The playground's denoiser and text encoder: Wan's DiT (arXiv 2503.20314), 80 tokens a clip.
 
 Data: playground scenes with short and long captions, encoded once by the playground VAE.
-Every latent frame has its own noise level (arXiv 2407.01392), and 30 % of the samples have known frames.
+Every latent frame has its own noise level (arXiv 2407.01392), and 20 % of the samples have known frames.
 Hardware: 2 CPU cores.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit
@@ -18,21 +18,23 @@ EXPERIMENT = DiTRun(
     vae="runs/playground_vae/weights",
     data=DataConfig(count=16_000),
     levels=LevelMix(
-        nothing=0.7,
-        head=0.1,
-        tail=0.05,
-        ends=0.05,
-        frames=0.05,
-        window=0.05,
+        nothing=0.8,
+        head=0.06,
+        tail=0.03,
+        ends=0.04,
+        frames=0.04,
+        window=0.03,
         inside=0.0,
         outside=0.0,
         together=0.85,
         independent=0.08,
         rising=0.07,
     ),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=200, decay_fraction=0.6, weight_decay=0.01),
-    steps=12_000,
-    batch_size=32,
+    optimizer=OptimizerConfig(
+        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
+    ),
+    steps=8_000,
+    batch_size=48,
     ema_decay=0.999,
     checkpoint_every=500,
     sample_every=1_000,

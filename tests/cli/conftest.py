@@ -2,9 +2,8 @@ import os
 
 import pytest
 import tiny_model
-from tiny_model import quick_compiles
 
-__all__ = ["model", "quick_compiles", "work"]
+__all__ = ["model", "work"]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pytest
 from sora_jax.cli.main import main
 from sora_jax.media import read, read_metadata
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 PROMPT = "a red circle moves right"
 
 

@@ -140,7 +140,6 @@ def test_reports(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["figures.json", "good.png"]
 
 
-@pytest.mark.usefixtures("quick_compiles")
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sora_jax.cli.main._prepare", lambda: None)
     model = tiny_model.write(tmp_path / "model", height=32, width=32)  # the oracle needs as much

@@ -14,7 +14,6 @@ from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import resolve
 from sora_jax.studio.sample import Sample, run_sample
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 # A batch of two everywhere, so that there is one program to compile.
 PAIR = ["a red circle moves right", "a blue star spins"]
 

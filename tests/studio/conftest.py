@@ -1,3 +1,0 @@
-from tiny_model import quick_compiles
-
-__all__ = ["quick_compiles"]
