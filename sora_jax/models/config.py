@@ -56,6 +56,8 @@ class ModelConfig:
     vae: VAEConfig
     text: TextConfig
     flow_shift: float
+    mask_text: bool = True
+    """Whether padding after the prompt is hidden from the denoiser. Wan's networks see it, as zeros."""
     defaults: SamplingDefaults
 
     def __post_init__(self):
@@ -178,6 +180,7 @@ _WAN2_1_T2V_1_3B = ModelConfig(
     vae=VAE_WAN2_1,
     text=TEXT_UMT5_XXL,
     flow_shift=3.0,
+    mask_text=False,
     defaults=SamplingDefaults(height=480, width=832, frames=81, fps=16.0, negative_prompt=_WAN_NEGATIVE),
 )
 _WAN2_1_T2V_14B = dataclasses.replace(

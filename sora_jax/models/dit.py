@@ -122,6 +122,18 @@ def gated(x, branch, gate):
     return y.reshape(x.shape).astype(x.dtype)
 
 
+def timesteps(sigma: Array, patch: tuple[int, int, int]) -> Array:
+    """Noise levels [b, t, 1, 1] or [b, t, h, w] of latents as the denoiser takes them: 1000·σ, [b, t'] or [b, n].
+
+    A token that holds several latents has the level of the noisiest.
+    """
+    b, t, h, w = sigma.shape
+    pt, ph, pw = patch
+    ph, pw = (ph, pw) if h > 1 or w > 1 else (1, 1)
+    sigma = sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6))
+    return 1000.0 * sigma.reshape(b, -1)
+
+
 class Block(nn.Module):
     """Self attention, cross attention to the text, FFN; x [b, n, d], level [b, g, 6, d], text [b, s, d]."""
 

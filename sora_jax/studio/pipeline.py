@@ -40,11 +40,6 @@ def _world(config: ModelConfig) -> str:
     return "; ".join(f"{kind} ({', '.join(names)})" for kind, names in kinds)
 
 
-def _masks_text(config: ModelConfig) -> bool:
-    """Whether the denoiser learned with padding masked; Wan's learned with padding that is zero and seen."""
-    return not config.name.startswith("wan")
-
-
 class Pipeline:
     """A model, ready to sample. Its parameters lie on the device; each of its methods compiles once a shape.
 
@@ -179,7 +174,7 @@ class Pipeline:
             shape=config.vae.latent_shape(size.frames, size.height, size.width),
             sampler=sampler,
             guided=request.guided,
-            masked=_masks_text(config),
+            masked=config.mask_text,
         )
         cond = positive
         if request.guided:

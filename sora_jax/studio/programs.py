@@ -10,25 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from sora_jax.diffusion import Generation, Guided, Sampler, guide, run, start
-from sora_jax.models.dit import DiT, DiTConfig
+from sora_jax.models.dit import DiT, DiTConfig, timesteps
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
 
-__all__ = ["advance", "begin", "decode", "denoise", "encode", "encode_text", "timesteps"]
-
-TIMESTEPS = 1000.0
-
-
-def timesteps(sigma: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
-    """Levels [b, t, 1, 1] or [b, t, h, w] of latents as the denoiser's 1000·σ: [b, t'] or [b, n] tokens.
-
-    A token that holds several latents has the level of the noisiest.
-    """
-    b, t, h, w = sigma.shape
-    pt, ph, pw = patch
-    ph, pw = (ph, pw) if h > 1 or w > 1 else (1, 1)
-    sigma = sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6))
-    return TIMESTEPS * sigma.reshape(b, -1)
+__all__ = ["advance", "begin", "decode", "denoise", "encode", "encode_text"]
 
 
 def _text(params: Any, ids: Any, mask: Any, config: TextConfig, dtype: Any) -> jax.Array:

@@ -20,7 +20,7 @@ from sora_jax.diffusion.flow import flow_loss, interpolate
 from sora_jax.diffusion.levels import LevelMix, draw_levels
 from sora_jax.diffusion.schedule import LogitNormal
 from sora_jax.models.config import ModelConfig
-from sora_jax.models.dit import DiT
+from sora_jax.models.dit import DiT, timesteps
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE, normalize
 from sora_jax.parallel import MeshConfig, make_mesh
@@ -43,7 +43,8 @@ class DiTRun(LoopConfig):
     caption_dropout: float = 0.1
     levels: LevelMix = LevelMix()
     """How often each kind of conditioning is drawn."""
-    timesteps: LogitNormal = LogitNormal()
+    sigma: LogitNormal = LogitNormal()
+    """How the noise levels of training are drawn."""
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
 
@@ -77,13 +78,13 @@ def dit_loss(
     empty: tuple[np.ndarray, np.ndarray],
     caption_dropout: float,
     levels: LevelMix,
-    timesteps: LogitNormal,
+    sigma_draw: LogitNormal,
 ) -> tuple[Array, dict[str, Array]]:
     """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch."""
     noise_key, level_key, drop_key = jax.random.split(key, 3)
     x0 = batch["latents"]
     b, t, h, w, _ = x0.shape
-    sigma, unknown = jax.vmap(lambda k: draw_levels(k, (t, h, w), levels, timesteps))(
+    sigma, unknown = jax.vmap(lambda k: draw_levels(k, (t, h, w), levels, sigma_draw))(
         jax.random.split(level_key, b)
     )
     eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
@@ -94,18 +95,11 @@ def dit_loss(
     v: Any = dit.apply(
         {"params": params["dit"]},
         interpolate(x0, eps, sigma),
-        1000.0 * token_levels(sigma, dit.config.patch),
+        timesteps(sigma, dit.config.patch),
         text,
         mask,
     )
     return flow_loss(v, x0, eps, unknown), {"unknown": jnp.mean(unknown.astype(jnp.float32))}
-
-
-def token_levels(sigma: Array, patch: tuple[int, int, int]) -> Array:
-    """Levels [b, t, 1, 1] as [b, t'], or [b, t, h, w] as [b, n]: one a token, the highest level in its patch."""
-    b, t, h, w = sigma.shape
-    pt, ph, pw = patch[0], min(patch[1], h), min(patch[2], w)
-    return sigma.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw).max(axis=(2, 4, 6)).reshape(b, -1)
 
 
 def latent_encoder(vae: VAE, params: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -167,7 +161,7 @@ def run_dit(
             empty=(empty_ids[0], empty_mask[0]),
             caption_dropout=run.caption_dropout,
             levels=run.levels,
-            timesteps=run.timesteps,
+            sigma_draw=run.sigma,
         )
 
     def to_tokens(example: dict[str, Any]) -> dict[str, Any]:

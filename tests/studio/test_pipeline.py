@@ -9,6 +9,7 @@ import tiny_model
 import sora_jax as sora
 from sora_jax.diffusion import sampling_sigmas
 from sora_jax.media import read_metadata
+from sora_jax.models.dit import timesteps
 from sora_jax.studio import programs
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import resolve
@@ -105,10 +106,10 @@ def test_encode_gives_normalised_latents_that_decode_takes(pipeline, pair):
 
 def test_timesteps_take_the_noisiest_of_a_token():
     sigma = jnp.arange(2 * 2 * 4 * 4, dtype=jnp.float32).reshape(2, 2, 4, 4) / 64
-    tokens = programs.timesteps(sigma, (1, 2, 2))
+    tokens = timesteps(sigma, (1, 2, 2))
     assert tokens.shape == (2, 8)
     np.testing.assert_allclose(tokens[0, 0], 1000 * sigma[0, 0, 1, 1])
-    assert programs.timesteps(sigma[:, :, :1, :1], (1, 2, 2)).shape == (2, 2)
+    assert timesteps(sigma[:, :, :1, :1], (1, 2, 2)).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
