@@ -96,7 +96,7 @@ def test_boxes(kind):
     assert np.mean([box.any(axis=(0, 2)).all() for box in boxes]) > 0.15
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 1, 2), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 1, 2), (1, 1, 1)])
 def test_small_clips_always_have_something_unknown(shape):
     mix = dataclasses.replace(LevelMix(), nothing=0.0)
     unknown = np.asarray(unknowns(jax.random.split(jax.random.key(3), DRAWS), shape, mix))
