@@ -5,7 +5,7 @@ example that was next.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grain
 import numpy as np
@@ -44,11 +44,11 @@ def batches(
         )
     if len(source) < hosts:
         raise ValueError(f"{len(source)} examples can't feed {hosts} hosts: bring at least one a host.")
-    dataset = grain.MapDataset.source(source)[host::hosts].seed(seed).shuffle().repeat(None)
+    dataset: Any = grain.MapDataset.source(cast(Any, source))[host::hosts].seed(seed).shuffle().repeat(None)
     for random_map in random_maps:
         dataset = dataset.random_map(random_map)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return iter(dataset.to_iter_dataset(options).batch(batch_size // hosts, drop_remainder=True))
+    return dataset.to_iter_dataset(options).batch(batch_size // hosts, drop_remainder=True).__iter__()
 
 
 def crop(size: int | None, frames: int | None, tries: int = 2) -> RandomMap:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from sora_jax.diffusion.conditions import at_step
 from sora_jax.diffusion.flow import align, interpolate
@@ -173,7 +174,7 @@ def finish(gen: Generation) -> Float[Array, "b t h w c"]:
     Raises:
         ValueError: there are steps left (not seen under jit).
     """
-    if not isinstance(gen.step, jax.core.Tracer) and int(gen.step) < gen.steps:
+    if not isinstance(gen.step, Tracer) and int(gen.step) < gen.steps:
         raise ValueError(f"the generation is at step {int(gen.step)} of {gen.steps}; run the rest first")
     return gen.x
 

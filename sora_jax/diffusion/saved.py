@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def save(path: str | os.PathLike, gen: Generation) -> None:
     header = {
         "format": FORMAT,
         "stepper": type(gen.stepper).__name__,
-        "settings": dataclasses.asdict(gen.stepper),
+        "settings": dataclasses.asdict(gen.stepper),  # pyright: ignore[reportArgumentType]
         "key": str(jax.random.key_impl(gen.key)),
     }
     arrays = {name: getattr(gen, name) for name in ("x", "unknown", "sigmas", "step")}
@@ -35,7 +36,8 @@ def save(path: str | os.PathLike, gen: Generation) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            np.savez(file, **{name: np.asarray(a) for name, a in jax.device_get(arrays).items()})
+            values: dict[str, Any] = {name: np.asarray(a) for name, a in jax.device_get(arrays).items()}
+            np.savez(file, **values)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
