@@ -5,7 +5,7 @@ is one shared MLP of the level plus a table of the block (PixArt's adaLN-single,
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, level, text, rotation: Rotation, text_mask=None):
         c, zero = self.config, self.config.init == "zero"
-        table = self.param("modulation", _table_init(zero), (6, c.width), jnp.float32)
+        table: Any = self.param("modulation", _table_init(zero), (6, c.width), jnp.float32)  # pyright: ignore
         steer = table.reshape(1, 1, 6, c.width) + level
         shift1, scale1, gate1, shift2, scale2, gate2 = (steer[:, :, i] for i in range(6))
 
@@ -227,14 +227,14 @@ class DiT(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
             length=c.depth,
             unroll=min(c.unroll, c.depth),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         y, _ = blocks(c, self.dtype, name="blocks")(y, steer, text, rotation, text_mask)
 
-        table = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)
+        table: Any = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)  # pyright: ignore
         steer = table.reshape(1, 1, 2, c.width) + level[:, :, None]
         y = LayerNorm(c.eps)(y.astype(jnp.float32))
         y = modulate(y, steer[:, :, 0], steer[:, :, 1]).astype(self.dtype)

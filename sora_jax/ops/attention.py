@@ -31,7 +31,7 @@ def attention(
         bias: added to the scaled logits.
         scale: s; default 1/√e.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    s = float(q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is not None:
         added = jnp.where(mask, 0.0, MASKED).astype(jnp.float32).reshape(mask.shape[0], 1, 1, mask.shape[1])
         bias = added if bias is None else jnp.maximum(bias.astype(jnp.float32) + added, MASKED)
@@ -40,9 +40,9 @@ def attention(
     operands = (q, k, v) if bias is None else (q, k, v, bias)
     out = lax.platform_dependent(
         *operands,
-        cpu=lambda *a: heads_first(*a, scale=scale),
-        cuda=lambda *a: cudnn_or_xla(*a, scale=scale),
-        default=lambda *a: xla(*a, scale=scale),
+        cpu=lambda *a: heads_first(*a, scale=s),
+        cuda=lambda *a: cudnn_or_xla(*a, scale=s),
+        default=lambda *a: xla(*a, scale=s),
     )
     if mask is not None:
         out = jnp.where(mask.any(axis=-1).reshape(-1, 1, 1, 1), out, jnp.zeros((), out.dtype))
