@@ -37,8 +37,14 @@ def conv3d(x: Float[Array, "b t h w c"], kernel: Float[Array, "k kh kw c d"]) ->
     """A 3-D convolution, zero-padded to the same size in space and not at all in time (kh and kw are odd)."""
     if x.shape[1] < kernel.shape[0]:
         return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
-    # XLA's CPU convolution falls to a plain loop where the frame is smaller than the kernel.
-    cpu = patches if min(x.shape[2:4]) < max(kernel.shape[1:3]) else taps
+    if min(x.shape[2:4]) < max(kernel.shape[1:3]):
+        cpu = (
+            patches  # XLA's CPU convolution falls to a plain loop where the frame is smaller than the kernel.
+        )
+    elif x.shape[-1] < 32:
+        cpu = plain_taps  # The matrix products of the kernel's gradient are too narrow to be fast.
+    else:
+        cpu = taps
     return lax.platform_dependent(x, kernel, cpu=cpu, default=native)
 
 
