@@ -153,6 +153,18 @@ def test_strength_per_frame_starts_from_the_noised_source(name):
     assert (done.x[:, 1:] != KNOWN[:, 1:]).all()
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_frames_that_wait_keep_their_bits(name):
+    sigmas = np.float32([[0.9, 0.9], [0.6, 0.9], [0.4, 0.5], [0.4, 0.2], [0.1, 0.0]])[:, [0, 1, 1]]
+    path = [begin(name, sigmas=sigmas)]
+    for _ in range(4):
+        path.append(go(path[-1], RED, 1))
+    for i in range(4):
+        before, after = np.asarray(path[i].x), np.asarray(path[i + 1].x)
+        kept = [before[:, f].tobytes() == after[:, f].tobytes() for f in range(3)]
+        assert kept == list(sigmas[i] == sigmas[i + 1])
+
+
 def test_schedules_per_clip():
     sigmas = np.stack([SIGMAS, SIGMAS * 0], axis=1)[..., None] * np.ones(3, np.float32)
     done = go(begin(sigmas=sigmas, source=KNOWN), RED, STEPS)
