@@ -3,9 +3,10 @@
 Orbax writes to a temporary name and renames, so a killed save leaves the checkpoint before it as the newest.
 """
 
+import fcntl
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -17,7 +18,7 @@ class Checkpoints:
     """The checkpoints under `folder`. `config` is the run's resolved config; one folder holds one config.
 
     Raises ValueError if `folder` was made with another config, naming the fields that differ. Fields in `may_change`
-    (top-level names, such as `steps`) don't count.
+    (top-level names, such as `steps`) don't count. So it does if another process trains in `folder`.
     """
 
     def __init__(
@@ -25,7 +26,12 @@ class Checkpoints:
     ):
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        self._check_config(folder / "config.json", config, may_change)
+        self._lock = _lock(folder) if jax.process_index() == 0 else None
+        try:
+            self._check_config(folder / "config.json", config, may_change)
+        except ValueError:
+            self._unlock()
+            raise
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
 
@@ -74,6 +80,24 @@ class Checkpoints:
         """Waits until what was started is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock:
+            self._lock.close()
+
+
+def _lock(folder: Path) -> IO[str]:
+    """An open file whose lock ends with the process, however it ends."""
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ValueError(
+            f"another run is training in {folder}: stop it first, or give another --workdir."
+        ) from error
+    return file
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -97,6 +97,14 @@ def test_a_folder_of_another_config_is_refused(tmp_path):
         run(tmp_path, 2, LoopConfig(steps=2, batch_size=8, checkpoint_every=100, log_every=1, ema_decay=0.5))
 
 
+def test_a_folder_with_a_run_in_it_is_refused(tmp_path):
+    first = Checkpoints(tmp_path, {})
+    with pytest.raises(ValueError, match="another run"):
+        Checkpoints(tmp_path, {})
+    first.close()
+    Checkpoints(tmp_path, {}).close()
+
+
 def test_metrics_tell_rates(tmp_path):
     run(tmp_path, 4)
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
