@@ -16,11 +16,11 @@ EXPERIMENT = VAERun(
     data=DataConfig(count=8_000, keep_in_memory=True),
     crop_size=32,
     crop_frames=None,
-    loss=VAELossConfig(l1=1.0, l2=2.0, kl=1e-5),
+    loss=VAELossConfig(l1=1.0, l2=10.0, kl=1e-5),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
+        name="muon", learning_rate=1e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
     ),
-    steps=4_000,
+    steps=6_000,
     batch_size=8,
     ema_decay=0.998,
     checkpoint_every=250,

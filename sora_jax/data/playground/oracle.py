@@ -72,7 +72,7 @@ def _path(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, fl
     straight = float(np.hypot(ex, ey))
     dx, dy = float(cx[0, 1]) / aspect[0], float(cy[0, 1]) / aspect[1]
 
-    rate = stretch * np.arange(0.9, 1.36, 0.05)
+    rate = stretch * np.arange(0.65, 1.11, 0.05)
     angle = 2.0 * np.pi * rate[:, None] * tau
     wheel = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], -1)
     (rx, sx), (ry, sy) = _rest(x, wheel, w), _rest(y, wheel, w)
@@ -82,7 +82,7 @@ def _path(blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, fl
     round_ = float(around[k]) if min(radius_x, radius_y) > 0.5 * max(radius_x, radius_y) else np.inf
     radius = min(radius_x, radius_y)
 
-    rate, phase = np.meshgrid(stretch * np.arange(1.6, 2.45, 0.05), np.arange(0.0, 1.0, 0.05))
+    rate, phase = np.meshgrid(stretch * np.arange(0.9, 1.45, 0.04), np.arange(0.0, 1.0, 0.04))
     u = (rate.reshape(-1, 1) * tau + phase.reshape(-1, 1)) % 1.0
     hop = np.stack([np.ones_like(u), 4.0 * u * (1.0 - u)], -1)
     by, sy = _rest(y, hop, w)

@@ -22,7 +22,7 @@ _SYMMETRY = {"circle": 1, "ring": 1, "square": 4, "triangle": 3, "star": 5, "hea
 _STEP = 1.0 / 72.0
 _SCALES = (0.93, 1.0, 1.07)
 _BUCKET = 1.2
-_TURNS = np.concatenate([np.arange(-1.1, -0.39, 0.04), np.arange(0.4, 1.11, 0.04)])
+_TURNS = np.concatenate([np.arange(-0.8, -0.29, 0.04), np.arange(0.3, 0.81, 0.04)])
 
 
 class ShapeScore(NamedTuple):

@@ -224,14 +224,14 @@ def _places(draw: Chance, obj: Object, camera: Camera) -> laws.Path:
             y = low + (high - low - travel) * c + first
     elif motion == "bounces":
         y = 1.0 - margin - 0.06 * c
-        travel = 0.36 + (y - margin - 0.36) * d
-        turns, phase = 1.75 + 0.5 * e, 0.3 + 0.4 * g
+        travel = 0.30 + 0.14 * d
+        turns, phase = 1.0 + 0.3 * e, 0.35 + 0.3 * g
     elif motion == "circles around":
-        travel = 0.18 + 0.08 * d
+        travel = 0.16 + 0.06 * d
         x, y = low + travel + (high - low - 2.0 * travel) * b, low + travel + (high - low - 2.0 * travel) * c
-        turns, phase = sign * (1.0 + 0.25 * e), g
+        turns, phase = sign * (0.75 + 0.25 * e), g
     elif motion == "spins":
-        turns, phase = sign * (0.6 + 0.3 * e), g
+        turns, phase = sign * (0.45 + 0.2 * e), g
     elif motion in RESIZING:
         travel = 0.40 + 0.06 * d
     return laws.Path(x, y, radius, travel, turns, phase)
