@@ -10,6 +10,7 @@ Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playgrou
 
 from sora_jax.data.sources import DataConfig
 from sora_jax.diffusion.levels import LevelMix
+from sora_jax.diffusion.schedule import LogitNormal
 from sora_jax.models.config import MODELS
 from sora_jax.train.dit import DiTRun
 from sora_jax.train.optimizer import OptimizerConfig
@@ -31,8 +32,10 @@ EXPERIMENT = DiTRun(
         independent=0.08,
         rising=0.07,
     ),
+    # Few numbers make up a scene, so it shows through the noise till late: what it is is decided at high levels.
+    sigma=LogitNormal(std=1.4, shift=4.0),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
+        name="muon", learning_rate=1e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
     ),
     steps=8_000,
     batch_size=48,

@@ -136,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if os.environ.get("SORA_JAX_TRACEBACK"):
                 raise
             _say(error)
-            return 2 if isinstance(error, (FileNotFoundError, IsADirectoryError, PermissionError)) else 1
+            misuse = FileExistsError | FileNotFoundError | IsADirectoryError | PermissionError
+            return 2 if isinstance(error, misuse) else 1
         except MemoryError:
             _say("there is not enough memory: ask for a smaller or shorter clip, or fewer variations.")
             return 1

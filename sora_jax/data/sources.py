@@ -1,6 +1,7 @@
 """Which clips a run reads: the playground, drawn on the fly, or a dataset on disk."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import numpy as np
@@ -69,21 +70,24 @@ def _open(config: DataConfig) -> Source:
 
 
 def caption_map(source: Source) -> RandomMap:
-    """Gives an example the caption of the clip at its `index`: for a playground scene another one each epoch, short or
-    long; for a dataset on disk the one that was written down."""
+    """Gives an example one of the captions of the clip at its `index`, drawn anew each epoch: for a playground scene
+    short or long, for a dataset on disk one of those that were written down."""
     if isinstance(source, InMemory):
         return caption_map(source.source)
     scene_of = getattr(source, "scene_of", None)
     if scene_of is None:
-        return lambda example, rng: {**example, "caption": source[example["index"]]["caption"]}
+        captions = functools.cache(getattr(source, "captions", lambda index: (source[index]["caption"],)))
+
+        def choose(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+            texts = captions(example["index"])
+            return {**example, "caption": texts[int(rng.integers(len(texts)))]}
+
+        return choose
     from sora_jax.data.playground.captions import caption
 
-    scenes: dict[int, Any] = {}
+    scene = functools.cache(scene_of)
 
-    def draw(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        index = example["index"]
-        scene = scenes.setdefault(index, None) or scene_of(index)
-        scenes[index] = scene
-        return {**example, "caption": caption(scene, int(rng.integers(2**31)), "any")}
+    def write(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        return {**example, "caption": caption(scene(example["index"]), int(rng.integers(2**31)), "any")}
 
-    return draw
+    return write

@@ -169,7 +169,7 @@ _PLAYGROUND = ModelConfig(
     dit=DIT_PLAYGROUND,
     vae=VAE_PLAYGROUND,
     text=TEXT_PLAYGROUND,
-    flow_shift=1.0,
+    flow_shift=4.0,
     defaults=SamplingDefaults(steps=30, guidance=4.0, height=64, width=64, frames=17, fps=8.0),
 )
 

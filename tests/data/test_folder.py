@@ -13,6 +13,7 @@ from sora_jax.data import folder_builder
 from sora_jax.data.folder import FolderSource
 from sora_jax.data.folder_builder import FolderConfig, build
 from sora_jax.data.folder_captions import find_clips
+from sora_jax.data.sources import caption_map
 from sora_jax.media import Clip
 
 SMALL = FolderConfig(height=16, width=16, frames=5, fps=8.0)
@@ -59,6 +60,9 @@ def test_a_folder_becomes_a_dataset(clips, tmp_path):
         assert source.name(index) == name
         assert element["video"].dtype == np.uint8
         np.testing.assert_allclose(element["video"].astype(int), ramp(start=start), atol=3)
+    draw, rng = caption_map(source), np.random.default_rng(0)
+    drawn = {draw({"index": 2}, rng)["caption"] for _ in range(50)}
+    assert drawn == {"clip d", "second phrasing"}
     with Image.open(tmp_path / "set" / "preview.png") as preview:
         assert min(preview.size) > 100
     assert sorted(os.listdir(tmp_path)) == ["clips", "set"]
