@@ -1,6 +1,6 @@
-"""Pixels of a scene: signed distances to solid shapes, anti-aliased over one pixel.
+"""Pixels of a scene: signed distances to solid shapes, with edges two pixels soft.
 
-    coverage = clip(1/2 - d, 0, 1),  d the signed distance to the shape's edge in pixels (negative inside)
+    coverage = clip((1 - d) / 2, 0, 1),  d the signed distance to the shape's edge in pixels (negative inside)
     pixel    = light * (background (1 - coverage) + color * coverage),  in sRGB values
 
 A graded background is soft vertical bands fixed in the world, its colour times 1 + 0.5 cos 2π(x / 0.7 +
@@ -50,6 +50,8 @@ WALL_RGB = (160, 160, 160)
 BAND_WIDTH = 0.7
 """One period of a graded background, in short sides of the frame."""
 BAND_DEPTH = 0.5
+EDGE = 2.0
+"""Pixels over which an object's colour fades into what is behind it."""
 _BLACK_GRADED = (28, 28, 28)
 _CHUNK_PIXELS = 4_000_000
 
@@ -151,7 +153,7 @@ def _blend_object(
     if track.angle.any():
         cos, sin = (v[:, None, None] for v in cos_sin(track.angle))
         x, y = x * cos + y * sin, y * cos - x * sin
-    coverage = np.clip(0.5 - DISTANCE[shape](x, y) * radius[:, None, None], 0.0, 1.0)[..., None]
+    coverage = np.clip(0.5 - DISTANCE[shape](x, y) * radius[:, None, None] / EDGE, 0.0, 1.0)[..., None]
     color = np.array(rgb, np.float64) * light[:, None]
     for frame, cover, tint, x0, y0 in zip(video, coverage, color, left - reach, top - reach, strict=True):
         xa, ya, xb, yb = max(x0, 0), max(y0, 0), min(x0 + len(window), width), min(y0 + len(window), height)
@@ -163,7 +165,7 @@ def _blend_wall(video: np.ndarray, middle: np.ndarray, half: np.ndarray, light: 
     """Lays the wall (pixels float64[t]: its middle and half its width) over `video`."""
     away = np.abs(np.arange(video.shape[2]) + 0.5 - middle[:, None]) - half[:, None]
     color = np.array(WALL_RGB, np.float64) * light[:, None]
-    for frame, cover, tint in zip(video, np.clip(0.5 - away, 0.0, 1.0), color, strict=True):
+    for frame, cover, tint in zip(video, np.clip(0.5 - away / EDGE, 0.0, 1.0), color, strict=True):
         columns = np.flatnonzero(cover)
         if columns.size:
             near = slice(columns[0], columns[-1] + 1)
