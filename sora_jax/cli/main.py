@@ -35,6 +35,10 @@ COMMANDS = {
         "Turn a folder of clips and captions into a dataset.",
         "sora-jax data folder clips --out datasets/clips",
     ),
+    "convert": Command(
+        "Write a checkpoint in another layout.",
+        "sora-jax convert runs/dit/weights exported --format diffusers",
+    ),
     "eval": Command("Measure how well a model follows prompts.", "sora-jax eval playground --count 200"),
     "bench": Command("Time the operations on this machine.", "sora-jax bench ops"),
 }

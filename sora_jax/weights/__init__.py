@@ -1,6 +1,7 @@
 """Find, load, save and convert checkpoints."""
 
 from sora_jax.weights.checkpoint import NETWORKS, Checkpoint, abstract_params, find, load, save
+from sora_jax.weights.diffusers_export import save_diffusers
 from sora_jax.weights.diffusers_text import from_diffusers_text
 from sora_jax.weights.tensors import TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
@@ -14,6 +15,7 @@ __all__ = [
     "from_diffusers_text",
     "load",
     "save",
+    "save_diffusers",
     "shapes_of",
     "write_files",
     "write_tensors",

@@ -18,6 +18,7 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.tokenizer import Tokenizer
 from sora_jax.models.vae import VAE
+from sora_jax.weights.diffusers_folder import INDEX, load_diffusers
 from sora_jax.weights.tensors import Shapes, TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
 NETWORKS = ("dit", "vae", "text")
@@ -88,13 +89,16 @@ def save(
 
 
 def load(name_or_path: str | Path, dtype: Any = np.float32) -> Checkpoint:
-    """The checkpoint of a shipped model's name or of a folder that `save` wrote, its parameters cast to
-    `dtype`.
+    """The checkpoint of a shipped model's name, of a folder that `save` wrote, or of a published one in the diffusers
+    layout; its parameters are cast to `dtype`.
 
     Raises ValueError when there is no such model or folder, a file is missing, cut short or of another kind,
     or its tensors don't fit the folder's config.
     """
     folder = find(name_or_path)
+    if (folder / INDEX).is_file():
+        config, params, tokenizer = load_diffusers(folder, dtype)
+        return Checkpoint(config=config, params=params, tokenizer=tokenizer)
     try:
         text = (folder / "config.json").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -83,3 +83,21 @@ def from_diffusers_text(state: Mapping[str, np.ndarray], config: TextConfig) -> 
     else:
         blocks["position_bias"] = {"table": np.stack(layers(_BIAS))}
     return params
+
+
+def to_diffusers_text(params: Mapping[str, Any], config: TextConfig) -> dict[str, np.ndarray]:
+    """The inverse of `from_diffusers_text`: a state dict for `UMT5EncoderModel` or `T5EncoderModel`."""
+    blocks = params["blocks"]
+    stacked = {name: blocks[module][kernel]["kernel"] for (module, kernel), name in _KERNELS.items()}
+    stacked = {name: np.asarray(kernels).swapaxes(1, 2) for name, kernels in stacked.items()}
+    stacked |= {name: np.asarray(blocks[module]["scale"]) for module, name in _NORMS.items()}
+    tables = np.asarray(params["position_bias"]["table"])[None] if config.shared_bias else None
+    stacked[_BIAS] = np.asarray(blocks["position_bias"]["table"]) if tables is None else tables
+    state = {
+        f"encoder.block.{layer}.{name}": np.ascontiguousarray(array)
+        for name, arrays in stacked.items()
+        for layer, array in enumerate(arrays)
+    }
+    state[_EMBEDDING[0]] = np.asarray(params["embedding"])
+    state["encoder.final_layer_norm.weight"] = np.asarray(params["norm"]["scale"])
+    return state

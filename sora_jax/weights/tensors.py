@@ -93,12 +93,13 @@ class TensorFile:
 
     def read(self, dtype: Any = np.float32) -> dict[str, Any]:
         """The tree of arrays, floating-point ones cast to `dtype` (None: each as stored)."""
-        flat = {}
-        for name in self.shapes:
-            array = self._file.get_tensor(name)
-            cast = dtype is not None and array.dtype.kind not in "biu"
-            flat[name] = array.astype(dtype) if cast else array
-        return unflatten_dict(flat, sep="/")
+        return unflatten_dict({name: self.tensor(name, dtype) for name in self.shapes}, sep="/")
+
+    def tensor(self, name: str, dtype: Any = None) -> np.ndarray:
+        """One array, cast to `dtype` if it is of floating point (None: as stored)."""
+        array = self._file.get_tensor(name)
+        cast = dtype is not None and array.dtype.kind not in "biu"
+        return array.astype(dtype, copy=False) if cast else array
 
 
 def write_files(folder: Path, writers: Mapping[str, Callable[[Path], object]]) -> None:

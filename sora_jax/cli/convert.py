@@ -1,0 +1,34 @@
+"""Write a checkpoint in another layout.
+
+sora-jax convert Wan2.1-T2V-1.3B-Diffusers wan-1.3b
+sora-jax convert runs/dit/weights exported --format diffusers
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    source: Annotated[str, tyro.conf.Positional]
+    """A model's name or a checkpoint's folder, in our own layout or in that of diffusers."""
+    dest: Annotated[Path, tyro.conf.Positional]
+    """The folder to write, which must not hold anything yet."""
+    format: Literal["native", "diffusers"] = "native"
+    """`native` is one file a network and one config; `diffusers` is what its `WanPipeline.from_pretrained` loads."""
+
+
+def run(args: Args) -> None:
+    from sora_jax.weights import load, save, save_diffusers
+
+    if args.dest.exists() and (not args.dest.is_dir() or any(args.dest.iterdir())):
+        raise ValueError(f"{args.dest} holds something already: name a new folder.")
+    checkpoint = load(args.source, dtype=None)
+    if args.format == "native":
+        save(args.dest, checkpoint, dtype=None)
+    else:
+        save_diffusers(args.dest, checkpoint.config, checkpoint.params, checkpoint.tokenizer)
+    print(args.dest)
