@@ -21,7 +21,7 @@ EXPERIMENT = DiTRun(
     levels=TEXT_TO_VIDEO,
     sigma=LogitNormal(std=1.4, shift=4.0),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=1e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
+        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
     ),
     steps=1_800,
     batch_size=48,

@@ -19,7 +19,7 @@ EXPERIMENT = VAERun(
     crop_frames=None,
     loss=VAELossConfig(l1=1.0, l2=10.0, kl=1e-5),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=1e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
+        name="muon", learning_rate=3e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
     ),
     steps=4_000,
     batch_size=8,

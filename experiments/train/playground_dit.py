@@ -35,7 +35,7 @@ EXPERIMENT = DiTRun(
     # Few numbers make up a scene, so it shows through the noise till late: what it is is decided at high levels.
     sigma=LogitNormal(std=1.4, shift=4.0),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=1e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
+        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
     ),
     steps=8_000,
     batch_size=48,

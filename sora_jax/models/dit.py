@@ -24,6 +24,7 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 ZEROS = nn.initializers.zeros
+LEAST_SIGMA = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,9 @@ class DiTConfig:
     """What the backward pass recomputes of each block: nothing, all but the weights' matmuls, everything."""
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
+    prediction: Literal["velocity", "clean"] = "velocity"
+    """What the head gives: v, or x̂₀, of which v = (x_σ - x̂₀) / σ (arXiv 2511.13720). Noise fills every entry of a
+    token and a clean clip few, so `clean` suits a width that is not much above a token's entries."""
     init: Literal["zero", "published"] = "zero"
     """`zero`: gates, cross attention's output and the head start at 0, so that each block starts as the
     identity (adaLN-zero, arXiv 2212.09748). `published`: random tables, N(0, 1/width), and random gates."""
@@ -70,6 +74,12 @@ class DiTConfig:
             raise ValueError(f"freq_width is {self.freq_width}: it must be even and positive.")
         if self.remat not in ("none", *REMAT):
             raise ValueError(f"remat is {self.remat!r}: choose none, dots or full.")
+        if self.prediction not in ("velocity", "clean"):
+            raise ValueError(f"prediction is {self.prediction!r}: choose velocity or clean.")
+        if self.prediction == "clean" and self.in_channels != self.out_channels:
+            raise ValueError(
+                f"prediction is clean, from {self.in_channels} channels to {self.out_channels}: they must be as many."
+            )
         if self.init not in ("zero", "published"):
             raise ValueError(f"init is {self.init!r}: choose zero or published.")
 
@@ -240,7 +250,18 @@ class DiT(nn.Module):
         y = modulate(y, steer[:, :, 0], steer[:, :, 1]).astype(self.dtype)
         size = c.patch[0] * c.patch[1] * c.patch[2] * c.out_channels
         y = Linear(size, ("embed", "patch"), dtype=self.dtype, kernel_init=out_init, name="head")(y)
-        return unpatchify(y.reshape(b, *grid, size), c.patch)
+        out = unpatchify(y.reshape(b, *grid, size), c.patch)
+        return out if c.prediction == "velocity" else _velocity(x, out, timestep, grid, c.patch)
+
+
+def _velocity(x, clean, timestep, grid, patch):
+    """(x_σ - x̂₀) / σ, with σ no less than LEAST_SIGMA."""
+    sigma = jnp.maximum(timestep.astype(jnp.float32) / 1000.0, LEAST_SIGMA)
+    per_token = sigma.shape[1] == grid[0] * grid[1] * grid[2] and grid[1] * grid[2] > 1
+    sigma = sigma.reshape(sigma.shape[0], *(grid if per_token else (sigma.shape[1], 1, 1)), 1)
+    for axis, size in enumerate(patch, start=1):
+        sigma = sigma if sigma.shape[axis] == 1 else jnp.repeat(sigma, size, axis=axis)
+    return ((x.astype(jnp.float32) - clean.astype(jnp.float32)) / sigma).astype(clean.dtype)
 
 
 def _table_init(zero: bool):

@@ -72,7 +72,12 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     schedule = learning_rate_schedule(config, steps)
     if config.name == "muon":
         inner = optax.contrib.muon(
-            schedule, weight_decay=config.weight_decay, adam_b1=config.beta1, adam_b2=config.beta2
+            schedule,
+            weight_decay=config.weight_decay,
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            muon_weight_dimension_numbers=matrices,
+            consistent_rms=MUON_RMS,
         )
     else:
         inner = optax.adamw(schedule, b1=config.beta1, b2=config.beta2, weight_decay=config.weight_decay)

@@ -36,6 +36,11 @@ _SCHEDULERS = {
 
 
 def _dit_json(config: DiTConfig) -> dict[str, Any]:
+    if config.prediction != "velocity":
+        raise ValueError(
+            f"this model's denoiser predicts the {config.prediction} clip, which diffusers' WanTransformer3DModel can't: "
+            "the model can be saved in the native format only."
+        )
     return {
         "_class_name": "WanTransformer3DModel",
         "attention_head_dim": config.head_width,

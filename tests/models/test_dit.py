@@ -150,6 +150,20 @@ def test_a_new_network_is_the_identity_inside_and_says_zero(x, text):
     np.testing.assert_array_equal(y, tokens)
 
 
+@pytest.mark.parametrize("levels", [1, T, N])
+def test_a_clean_prediction_is_turned_into_its_velocity(x, text, levels):
+    config = dataclasses.replace(TINY, prediction="clean", out_channels=TINY.in_channels, init="zero")
+    variables = compiled(DiT(config).init)(jax.random.key(0), x, jnp.zeros((B,)), text)
+    timestep = jax.random.uniform(jax.random.key(3), (B, levels), minval=20.0, maxval=1000.0)
+    v = compiled(DiT(config).apply)(variables, x, timestep, text)
+    # A new head says that the clean clip is 0.
+    sigma = np.maximum(np.asarray(timestep) / 1000, 0.05)
+    sigma = sigma.reshape(B, *((T, H // 2, W // 2) if levels == N else (levels, 1, 1)), 1)
+    if levels == N:
+        sigma = sigma.repeat(2, axis=2).repeat(2, axis=3)
+    np.testing.assert_allclose(v, x / sigma, rtol=1e-5)
+
+
 def gradients(config, params, x, text):
     def loss(p):
         return jnp.mean(jnp.square(DiT(config).apply({"params": p}, x, jnp.array([3.0, 800.0]), text) - 1.0))

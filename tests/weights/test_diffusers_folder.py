@@ -181,9 +181,10 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     assert main(["convert", str(folder), str(folder)]) == 2
     assert "holds something already" in capsys.readouterr().err
     flat = dataclasses.replace(CONFIG.vae, spatial_downsample=(True, True, False))
-    config = dataclasses.replace(CONFIG, vae=flat)
-    with pytest.raises(ValueError, match="native format only"):
-        save_diffusers(tmp_path / "flat", config, checkpoint.params, checkpoint.tokenizer)
+    clean = dataclasses.replace(CONFIG.dit, prediction="clean")
+    for config in (dataclasses.replace(CONFIG, vae=flat), dataclasses.replace(CONFIG, dit=clean)):
+        with pytest.raises(ValueError, match="native format only"):
+            save_diffusers(tmp_path / "other", config, checkpoint.params, checkpoint.tokenizer)
     broken = {**checkpoint.params, "text": jax.tree.map(lambda a: a * np.nan, checkpoint.params["text"])}
     with pytest.raises(ValueError, match="diverged"):
         save_diffusers(tmp_path / "nan", CONFIG, broken, checkpoint.tokenizer)
