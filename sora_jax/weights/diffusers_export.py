@@ -38,8 +38,8 @@ _SCHEDULERS = {
 def _dit_json(config: DiTConfig) -> dict[str, Any]:
     if config.prediction != "velocity":
         raise ValueError(
-            f"this model's denoiser predicts the {config.prediction} clip, which diffusers' WanTransformer3DModel can't: "
-            "the model can be saved in the native format only."
+            "this model's denoiser predicts the clean clip, which diffusers' WanTransformer3DModel can't: it can "
+            "be saved in the native format only."
         )
     return {
         "_class_name": "WanTransformer3DModel",
