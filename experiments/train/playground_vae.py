@@ -1,8 +1,8 @@
 """The playground's causal 3D VAE: 4x8x8 pixels into 32 channels, with the shortcuts of Wan 2.2.
 
 Data: playground scenes, whole in time, windows of 32x32 pixels. Muon (arXiv 2502.16982) on all kernels.
-Hardware: 2 CPU cores; 1.6 steps/s at a matmul peak of 150 GFLOP/s, so about two hours.
-Expected: 28.3 dB on unseen clips after 2,400 steps with the learning rate already falling; 34 dB is the aim.
+Hardware: 2 CPU cores; 1.5 steps/s at a matmul peak of 150 GFLOP/s, so an hour and a half.
+Expected: 28.5 dB on unseen clips after 500 steps; 34 dB is the aim.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
 """
 
