@@ -6,7 +6,6 @@ prolonged from any checkpoint before that part."""
 import dataclasses
 from typing import Any, Literal
 
-import chex
 import jax
 import optax
 
@@ -52,7 +51,7 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
     )
 
 
-def matrices(params: chex.ArrayTree) -> Any:
+def matrices(params: Any) -> Any:
     """How Muon sees each parameter as a matrix: kernels by their last two axes or, of convolutions, all but the last
     against the last; stacked blocks one by one. None (everything else) is left to AdamW."""
 
