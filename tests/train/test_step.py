@@ -101,7 +101,7 @@ def test_muon_turns_every_kernel_by_as_much_in_all_directions():
         "norm": {"scale": (8,)},
     }
     params = jax.tree.map(np.zeros, shapes, is_leaf=lambda x: isinstance(x, tuple))
-    # Gradients whose columns are of very different size, which Adam would follow.
+    # The columns are of very different size; Adam would step each entry by the whole learning rate.
     grads = jax.tree.map(lambda p: rng.standard_normal(p.shape) * 2.0 ** np.arange(p.shape[-1]), params)
     config = OptimizerConfig(name="muon", learning_rate=0.1, warmup_steps=0, weight_decay=0.0)
     tx = make_optimizer(config, 10)
