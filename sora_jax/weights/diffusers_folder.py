@@ -28,6 +28,9 @@ INDEX = "model_index.json"
 JSON_LIMIT = 16 * 2**20
 """Bytes of the largest JSON file that is read; the index of a published 14B checkpoint has 0.1 MB."""
 
+DEPTH_LIMIT = 1000
+"""Layers or levels of the deepest network that is built."""
+
 _SAMPLERS = {"UniPCMultistepScheduler": "unipc", "FlowMatchEulerDiscreteScheduler": "euler"}
 
 
@@ -108,7 +111,14 @@ def _field(config: Mapping[str, Any], where: Path, name: str, kind: Callable[[An
         raise ValueError(f"{where}: {name} is missing or has no use ({config.get(name)!r}).") from error
 
 
+def _depth(value: Any) -> int:
+    if int(value) > DEPTH_LIMIT:
+        raise ValueError
+    return int(value)
+
+
 def _integers(value: Any) -> tuple[int, ...]:
+    _depth(len(value))
     return tuple(int(item) for item in value)
 
 
@@ -135,7 +145,7 @@ def dit_config(path: Path) -> DiTConfig:
         out_channels=integer("out_channels"),
         patch=(patch[0], patch[1], patch[2]),
         width=heads * integer("attention_head_dim"),
-        depth=integer("num_layers"),
+        depth=_field(config, path, "num_layers", _depth),
         heads=heads,
         ffn_width=integer("ffn_dim"),
         text_width=integer("text_dim"),
@@ -156,7 +166,7 @@ def vae_config(path: Path) -> VAEConfig:
         decoder_width=int(config.get("decoder_base_dim") or base),
         latent_channels=_field(config, path, "z_dim", int),
         multipliers=_field(config, path, "dim_mult", _integers),
-        res_blocks=_field(config, path, "num_res_blocks", int),
+        res_blocks=_field(config, path, "num_res_blocks", _depth),
         temporal_downsample=_field(
             config, path, "temperal_downsample", lambda value: tuple(map(bool, value))
         ),
@@ -184,6 +194,7 @@ def text_config(path: Path) -> TextConfig:
         "max_distance": "relative_attention_max_distance",
     }
     sizes = {ours: _field(config, path, theirs, int) for ours, theirs in names.items()}
+    sizes["depth"] = _field(config, path, "num_layers", _depth)
     return TextConfig(
         **sizes, shared_bias=kind == "t5", eps=_field(config, path, "layer_norm_epsilon", float)
     )

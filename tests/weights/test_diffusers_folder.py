@@ -148,7 +148,9 @@ def edit(path, **changes):
         ("transformer/config.json", {"patch_size": [2]}, "patch_size"),
         ("vae/config.json", {"dim_mult": "wide"}, "dim_mult"),
         ("vae/config.json", {"z_dim": 6}, "numbers"),
+        ("vae/config.json", {"dim_mult": [1] * 2000}, "dim_mult is missing or has no use"),
         ("text_encoder/config.json", {"model_type": "clip"}, "clip"),
+        ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers is missing or has no use"),
         ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "two experts"),
     ],
 )
