@@ -73,6 +73,21 @@ def _prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def _on_huge_pages() -> None:
+    """Starts this process again with glibc's large blocks on huge pages, where Linux hasn't been told so yet.
+
+    XLA's CPU backend asks for its working memory anew each step, and touching it in 4 KiB pages is a fifth of the
+    time of a training step.
+    """
+    import platform
+
+    told = os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or "glibc.malloc.hugetlb" in told:
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(part for part in (told, "glibc.malloc.hugetlb=1") if part)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def _parse(module: Any, name: str, arguments: Sequence[str]) -> Any:
     import tyro
 
@@ -105,6 +120,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code."""
+    own_process = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("-h", "--help", "help", ""):
@@ -122,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}."
         _say(f"there is no command {name!r}: {mend}")
         return 2
+    if own_process and name == "train":
+        _on_huge_pages()
     _prepare()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

@@ -1,5 +1,7 @@
 """The front door: help, dispatch, and what is imported on the way in."""
 
+import os
+import platform
 import subprocess
 import sys
 
@@ -69,3 +71,23 @@ def test_a_cache_folder_that_cannot_be_made_is_only_a_note(tmp_path, work, monke
     note, error = capsys.readouterr().err.splitlines()
     assert note.startswith("sora-jax: note: compiled programs can't be kept in")
     assert "empty" in error
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+@pytest.mark.parametrize(("told", "seen"), [("", "glibc.malloc.hugetlb=1"), ("glibc.malloc.hugetlb=0", None)])
+def test_training_starts_on_huge_pages_unless_told(tmp_path, told, seen):
+    file = tmp_path / "experiment.py"
+    file.write_text("import os\nprint(os.environ['GLIBC_TUNABLES'])\n")
+    command = [
+        sys.executable,
+        "-m",
+        "sora_jax.cli.main",
+        "train",
+        str(file),
+        "--workdir",
+        str(tmp_path / "run"),
+    ]
+    environment = {**os.environ, "GLIBC_TUNABLES": told, "SORA_JAX_CACHE": str(tmp_path / "cache")}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.stdout.strip() == (seen or told)
+    assert "names no training run" in found.stderr
