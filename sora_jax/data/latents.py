@@ -7,7 +7,8 @@ not at all, so a run that was killed goes on with the first missing one. `cache.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,28 @@ def fill(
     for start in progress(missing):
         stop = min(start + shard_size, len(source))
         parts = []
-        for first in range(start, stop, batch_size):
-            clips = np.stack([source[i]["video"] for i in range(first, min(first + batch_size, stop))])
+        for clips in _batches(source, start, stop, batch_size):
             short = batch_size - len(clips)
             padded = np.concatenate([clips, np.repeat(clips[-1:], short, axis=0)]) if short else clips
             parts.append(encode(padded)[: len(clips)].astype(np.float16))
         _write_atomically(
             _shard(folder, start // shard_size), lambda file, p=parts: np.save(file, np.concatenate(p))
         )
+
+
+def _batches(source: Any, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+    """The clips from `start` to `stop`, each batch read on another thread while the one before it is used."""
+
+    def read(first: int) -> np.ndarray:
+        return np.stack([source[i]["video"] for i in range(first, min(first + batch_size, stop))])
+
+    firsts = range(start, stop, batch_size)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(read, start)
+        for following in firsts[1:]:
+            clips, coming = coming.result(), thread.submit(read, following)
+            yield clips
+        yield coming.result()
 
 
 def _shard(folder: Path, number: int) -> Path:

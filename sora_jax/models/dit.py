@@ -111,6 +111,8 @@ DIT_PLAYGROUND = DiTConfig(
     heads=6,
     ffn_width=768,
     text_width=128,
+    prediction="clean",
+    remat="dots",
 )
 
 
