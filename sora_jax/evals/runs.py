@@ -69,7 +69,8 @@ def unseen(config: DataConfig) -> list[np.ndarray]:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, jax.Array]:
+def reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, jax.Array]:
+    """uint8 clips [b, t, h, w, 3] encoded and decoded again, in [-1, 1], and their latents' mean."""
     out: Any = VAE(config).apply({"params": params}, to_float(video))
     reconstruction, mean, _ = out
     return jnp.clip(reconstruction, -1.0, 1.0), mean
@@ -86,7 +87,7 @@ def show_vae(
     """PSNR on unseen whole clips, a sheet of them above their reconstructions, and the weights."""
     rows, figures, means = [], [], []
     for clip in clips:
-        reconstruction, mean = jax.device_get(_reconstruct(state.ema, clip[None], experiment.model))
+        reconstruction, mean = jax.device_get(reconstruct(state.ema, clip[None], experiment.model))
         means.append(mean.reshape(-1, mean.shape[-1]))
         original = clip.astype(np.float32) / 127.5 - 1
         figures.append(psnr(original, reconstruction[0]))

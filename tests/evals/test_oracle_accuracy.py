@@ -1,6 +1,6 @@
 import pytest
 
-from sora_jax.evals.oracle import format_accuracy, oracle_accuracy
+from sora_jax.evals.oracle import format_accuracy, oracle_accuracy, through_h264
 
 
 def check(accuracy, least):
@@ -14,10 +14,10 @@ def test_accuracy_on_fresh_clips():
 
 
 def test_accuracy_after_h264():
-    check(oracle_accuracy(50, h264=True), 0.95)
+    check(oracle_accuracy(50, through_h264), 0.95)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("h264", "least"), [(False, 0.99), (True, 0.97)])
-def test_accuracy_on_a_thousand_clips(h264, least):
-    check(oracle_accuracy(1000, h264), least)
+@pytest.mark.parametrize(("through", "least"), [(None, 0.99), (through_h264, 0.97)])
+def test_accuracy_on_a_thousand_clips(through, least):
+    check(oracle_accuracy(1000, through), least)

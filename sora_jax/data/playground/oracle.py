@@ -41,7 +41,7 @@ class Reading:
     occluder: bool
 
 
-_LARGE_ABOVE = 0.133
+_LARGE_ABOVE = 0.146
 _RESIZED = 0.68
 _MOVED = 0.13
 _SPIN_MARGIN = 0.015

@@ -73,11 +73,11 @@ VERTICAL: tuple[Motion, ...] = ("moves up", "moves down")
 RESIZING: tuple[Motion, ...] = ("grows", "shrinks")
 SPINNABLE: tuple[Shape, ...] = ("square", "triangle", "star", "heart")
 
-RADIUS: dict[Size, float] = {"small": 0.10, "large": 0.17}
+RADIUS: dict[Size, float] = {"small": 0.12, "large": 0.17}
 """Radius of each size, in short sides of the frame; an object's own is within 8 % of it."""
 RADIUS_RESIZING = 0.185
 """Largest radius of an object that grows or shrinks, within 8 %."""
-WALL_WIDTH = 0.26
+WALL_WIDTH = 0.30
 """Width of the occluding wall in short sides of the frame: hides a small object whole."""
 
 

@@ -63,7 +63,7 @@ def test_attributes_can_be_told_apart():
             assert (obj.size is None) == (obj.motion in RESIZING)
             assert obj.motion != "spins" or obj.shape in SPINNABLE
             if obj.size:
-                assert abs(obj.radius / {"small": 0.10, "large": 0.17}[obj.size] - 1) <= 0.0801
+                assert abs(obj.radius / {"small": 0.12, "large": 0.17}[obj.size] - 1) <= 0.0801
 
 
 def test_the_laws_do_what_the_motions_say():
