@@ -107,8 +107,8 @@ def test_shards_are_one_model(checkpoint, folder):
 @pytest.mark.parametrize(
     ("name", "place", "says"),
     [
-        ("proj_out.bias", "../vae/diffusion_pytorch_model.safetensors", "lies outside"),
-        ("proj_out.bias", "/etc/passwd", "lies outside"),
+        ("proj_out.bias", "../vae/diffusion_pytorch_model.safetensors", "lie outside"),
+        ("proj_out.bias", "/etc/passwd", "lie outside"),
         ("proj_out.bias", "part-3.safetensors", "is missing"),
         ("proj_out.bias", "part-2.safetensors", "it doesn't"),
         ("unheard_of", "part-1.safetensors", "says that part-1.safetensors holds unheard_of"),
@@ -131,7 +131,7 @@ def test_a_shard_that_leads_out_of_the_folder_is_refused(folder, tmp_path):
     file = folder / "transformer" / "part-1.safetensors"
     os.replace(file, tmp_path / "elsewhere.safetensors")
     file.symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="lie outside"):
         load(folder)
 
 
@@ -144,14 +144,14 @@ def edit(path, **changes):
     [
         ("transformer/config.json", {"num_layers": 3}, "blocks.2"),
         ("transformer/config.json", {"num_layers": None}, "num_layers is missing"),
-        ("transformer/config.json", {"image_dim": 1280}, "image features"),
+        ("transformer/config.json", {"image_dim": 1280}, "image tokens of width 1280"),
         ("transformer/config.json", {"patch_size": [2]}, "patch_size"),
         ("vae/config.json", {"dim_mult": "wide"}, "dim_mult"),
         ("vae/config.json", {"z_dim": 6}, "numbers"),
         ("vae/config.json", {"dim_mult": [1] * 2000}, "dim_mult is missing or has no use"),
         ("text_encoder/config.json", {"model_type": "clip"}, "clip"),
         ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers is missing or has no use"),
-        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "two experts"),
+        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "boundary_ratio is missing"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, file, changes, says):
