@@ -30,8 +30,13 @@ class Sample:
     aspect: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
+    """Of the expert of low noise, where there are two."""
     negative: str | None = None
     sampler: str | None = None
+    image: str | None = None
+    """The file that every clip starts with."""
+    last_image: str | None = None
     batch: int = 16
     """Clips made at once."""
     ending: str = "mp4"

@@ -60,7 +60,9 @@ def test_what_is_no_config_is_refused(text):
 
 
 def test_what_has_a_default_may_be_missing():
-    without = edited(lambda t: [t.pop("boundary_ratio"), t["dit"].pop("image_width"), t["defaults"].pop("steps")])
+    without = edited(
+        lambda t: [t.pop("boundary_ratio"), t["dit"].pop("image_width"), t["defaults"].pop("steps")]
+    )
     assert from_json(without) == MODELS["wan2_2_ti2v_5b"]
 
 
@@ -75,7 +77,9 @@ def test_what_an_image_needs_is_checked():
 def test_a_model_has_its_networks_and_a_noise_level_its_expert():
     assert list(MODELS["wan2_1_i2v_14b_480p"].networks) == ["dit", "vae", "text", "image"]
     assert list(MODELS["wan2_2_t2v_a14b"].networks) == ["dit", "dit_2", "vae", "text"]
-    assert [MODELS["wan2_2_t2v_a14b"].expert(s) for s in (1.0, 0.875, 0.87, 0.0)] == ["dit"] * 2 + ["dit_2"] * 2
+    assert [MODELS["wan2_2_t2v_a14b"].expert(s) for s in (1.0, 0.875, 0.87, 0.0)] == ["dit"] * 2 + [
+        "dit_2"
+    ] * 2
     assert MODELS["wan2_1_t2v_14b"].expert(0.1) == "dit"
 
 

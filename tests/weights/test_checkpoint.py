@@ -161,7 +161,7 @@ def test_a_field_that_changes_no_shape_may_be_edited(folder):
 
 
 def test_a_whole_folder_loads_without_tracing_a_network(folder, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "_abstract", None)
+    monkeypatch.setattr(checkpoint_module, "parameter_shapes", None)
     load(folder)
 
 

@@ -151,7 +151,11 @@ def edit(path, **changes):
         ("vae/config.json", {"dim_mult": [1] * 2000}, "dim_mult is missing or has no use"),
         ("text_encoder/config.json", {"model_type": "clip"}, "clip"),
         ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers is missing or has no use"),
-        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "boundary_ratio is missing"),
+        (
+            "model_index.json",
+            {"transformer_2": ["diffusers", "WanTransformer3DModel"]},
+            "boundary_ratio is missing",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, file, changes, says):
