@@ -1,10 +1,12 @@
 import dataclasses
+import errno
 import json
 import os
 
 import jax
 import numpy as np
 import pytest
+import tiny_wan
 from safetensors.numpy import load_file, save_file
 
 from sora_jax.cli.main import main
@@ -14,7 +16,8 @@ from sora_jax.models.text import TextConfig
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAEConfig
 from sora_jax.studio.pipeline import Pipeline
-from sora_jax.weights import Checkpoint, abstract_params, load, save_diffusers
+from sora_jax.weights import Checkpoint, abstract_params, load, save, save_diffusers
+from sora_jax.weights import diffusers_export as exporter
 from sora_jax.weights import diffusers_folder as reader
 
 CONFIG = ModelConfig(
@@ -78,6 +81,18 @@ def test_there_and_back_keeps_every_bit(checkpoint, folder, tmp_path):
         assert (tmp_path / "again" / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
 
 
+@pytest.mark.parametrize("kind", ["two images", "image beside, experts"])
+def test_families_of_more_networks_go_there_and_back(tmp_path, kind):
+    made = tiny_wan.checkpoint(kind)
+    folder = save_diffusers(tmp_path / "wan", made.config, made.params, made.tokenizer)
+    read = load(folder)
+    for part in ("networks", "boundary_ratio", "known_frames"):
+        assert getattr(read.config, part) == getattr(made.config, part)
+    same(read.params, made.params)
+    assert load(save(tmp_path / "native", made, dtype=None)).config == made.config
+    same(load(tmp_path / "native").params, made.params)
+
+
 def test_it_generates(folder):
     clip = Pipeline(load(folder)).generate("a red circle", size=(16, 32), frames=5, steps=2, progress=False)
     assert clip.frames.shape == (5, 16, 32, 3)
@@ -129,6 +144,14 @@ def test_an_index_that_lies_is_refused(folder, name, place, says):
 def test_a_shard_that_leads_out_of_the_folder_is_refused(folder, tmp_path):
     shard(folder, lambda weight_map: None)
     file = folder / "transformer" / "part-1.safetensors"
+    os.replace(file, tmp_path / "elsewhere.safetensors")
+    file.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(ValueError, match="lie outside"):
+        load(folder)
+
+
+def test_weights_that_lead_out_of_the_folder_are_refused(folder, tmp_path):
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
     os.replace(file, tmp_path / "elsewhere.safetensors")
     file.symlink_to(tmp_path / "elsewhere.safetensors")
     with pytest.raises(ValueError, match="lie outside"):
@@ -195,6 +218,36 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     with pytest.raises(ValueError, match="diverged"):
         save_diffusers(tmp_path / "nan", CONFIG, broken, checkpoint.tokenizer)
     assert sorted(os.listdir(tmp_path)) == ["wan"]
+
+
+@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize(
+    ("error", "seen", "says"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            ValueError,
+            "No space left on device; nothing was written",
+        ),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+)
+def test_a_full_disk_or_an_interruption_leaves_nothing(
+    checkpoint, tmp_path, monkeypatch, call, error, seen, says
+):
+    calls, real = [], exporter.write_tensors
+
+    def write(path, *args):
+        calls.append(path)
+        real(path, *args)
+        if len(calls) == call:
+            raise error
+
+    monkeypatch.setattr(exporter, "write_tensors", write)
+    with pytest.raises(seen, match=says):
+        save_diffusers(tmp_path / "wan", CONFIG, checkpoint.params, checkpoint.tokenizer)
+    assert len(calls) == call
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parity
