@@ -170,6 +170,11 @@ def _index(config: ModelConfig, scheduler: str) -> dict[str, Any]:
 
 
 def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    if config.mask_text:
+        raise ValueError(
+            "this model's denoiser doesn't see the padding after a prompt, which diffusers' Wan pipelines show it: it "
+            "can be saved in the native format only."
+        )
     scheduler = _scheduler_json(config)
     configs = {
         "vae/config.json": _vae_json(config.vae),

@@ -1,9 +1,11 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
 from sora_jax.models.config import MODELS, from_json, to_json, vae_from_json
+from sora_jax.weights.shapes import parameter_shapes
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -17,6 +19,24 @@ def test_the_named_models_are_these():
     wan2_2 = {"t2v_a14b", "i2v_a14b", "ti2v_5b"}
     named = {f"wan2_1_{name}" for name in wan2_1} | {f"wan2_2_{name}" for name in wan2_2}
     assert set(MODELS) == {"playground"} | named
+
+
+# Of each published denoiser; the parity tests count the reference's at full size.
+COUNTS = {
+    "wan2_1_t2v_1_3b": 1_418_996_800,
+    "wan2_1_t2v_14b": 14_288_491_584,
+    "wan2_1_i2v_14b_480p": 16_394_878_784,
+    "wan2_1_i2v_14b_720p": 16_394_878_784,
+    "wan2_1_flf2v_14b_720p": 16_395_536_704,
+    "wan2_2_t2v_a14b": 14_288_491_584,
+    "wan2_2_i2v_a14b": 14_288_901_184,
+    "wan2_2_ti2v_5b": 4_999_787_712,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_published_counts(name, count):
+    assert sum(math.prod(shape) for shape in parameter_shapes(MODELS[name].dit).values()) == count
 
 
 def edited(edit):

@@ -211,7 +211,8 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     assert "holds something already" in capsys.readouterr().err
     flat = dataclasses.replace(CONFIG.vae, spatial_downsample=(True, True, False))
     clean = dataclasses.replace(CONFIG.dit, prediction="clean")
-    for config in (dataclasses.replace(CONFIG, vae=flat), dataclasses.replace(CONFIG, dit=clean)):
+    for change in ({"vae": flat}, {"dit": clean}, {"mask_text": True}):
+        config = dataclasses.replace(CONFIG, **change)
         with pytest.raises(ValueError, match="native format only"):
             save_diffusers(tmp_path / "other", config, checkpoint.params, checkpoint.tokenizer)
     broken = {**checkpoint.params, "text": jax.tree.map(lambda a: a * np.nan, checkpoint.params["text"])}
