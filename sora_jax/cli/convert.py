@@ -1,6 +1,6 @@
 """Write a checkpoint in another layout.
 
-sora-jax convert Wan2.1-T2V-1.3B-Diffusers wan-1.3b
+sora-jax convert Wan-AI/Wan2.1-T2V-1.3B-Diffusers wan-1.3b
 sora-jax convert runs/dit/weights exported --format diffusers
 """
 
@@ -14,11 +14,12 @@ import tyro
 @dataclasses.dataclass(frozen=True)
 class Args:
     source: Annotated[str, tyro.conf.Positional]
-    """A model's name or a checkpoint's folder, in our own layout or in that of diffusers."""
+    """A model's name, a checkpoint's folder in our own layout, that of diffusers or that of the Wan releases, or a
+    repository of the hub."""
     dest: Annotated[Path, tyro.conf.Positional]
     """The folder to write, which must not hold anything yet."""
     format: Literal["native", "diffusers"] = "native"
-    """`native` is one file a network and one config; `diffusers` is what its `WanPipeline.from_pretrained` loads."""
+    """`native` is one file a network and one config; `diffusers` is what its Wan pipelines load."""
 
 
 def run(args: Args) -> None:

@@ -3,12 +3,14 @@
 sora-jax generate "a red circle moves right" --out clip.mp4 --seed 0
 
 sora-jax generate "a blue star spins" --variations 4 --aspect 16:9 --out star.gif
+
+sora-jax generate "the cat turns its head" --image cat.png --model Wan-AI/Wan2.2-TI2V-5B-Diffusers --dtype bfloat16
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -44,12 +46,22 @@ class Args:
     """Sampling steps; more are slower and truer."""
     guidance: Annotated[float | None, MODELS_OWN] = None
     """How strongly the words steer; 1 is no guidance."""
+    guidance_2: Annotated[float | None, UNSET] = None
+    """That of the expert of low noise, where the model has two."""
     negative: Annotated[str | None, MODELS_OWN] = None
     """What to steer away from."""
     sampler: Annotated[str | None, MODELS_OWN] = None
     """euler, heun, unipc or dpmpp."""
+    image: Annotated[Path | None, UNSET] = None
+    """A picture that the clip starts with; without size and aspect the clip has its shape."""
+    last_image: Annotated[Path | None, UNSET] = None
+    """A picture that it ends with, where the model takes one."""
     model: str = "playground"
-    """A model's name, or a folder of weights."""
+    """A model's name, a folder of weights, or a repository of the hub as in Wan-AI/Wan2.1-T2V-1.3B-Diffusers."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights' matrices and their products."""
+    shards: int = 1
+    """Devices that the weights are cut over."""
 
 
 def _free(path: Path) -> Path:
@@ -82,10 +94,11 @@ def run(args: Args) -> int:
     from sora_jax.models.tokenizer import check_prompt
 
     check_prompt(args.prompt)
+    from sora_jax.parallel.mesh import mesh_of
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model)
+    pipeline = load(args.model, mesh=mesh_of(args.shards), dtype=args.dtype)
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],
@@ -98,8 +111,11 @@ def run(args: Args) -> int:
             aspect=args.aspect,
             steps=args.steps,
             guidance=args.guidance,
+            guidance_2=args.guidance_2,
             negative=args.negative,
             sampler=args.sampler,
+            image=args.image,
+            last_image=args.last_image,
             progress=report,
         )
     for clip, path in zip(clips, outputs, strict=True):

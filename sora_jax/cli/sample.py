@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         args=list(arguments[1:]),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
+    from sora_jax.parallel.mesh import mesh_of
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
     from sora_jax.studio.sample import run_sample
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder {args.out} can't be made ({error.strerror}).") from error
+    pipeline = load(args.sample.model, mesh=mesh_of(args.sample.shards), dtype=args.sample.dtype)
     with bar(unit="clip steps") as report:
-        paths = run_sample(args.sample, load(args.sample.model), args.out, report)
+        paths = run_sample(args.sample, pipeline, args.out, report)
     print(*paths, sep="\n")
     return 0

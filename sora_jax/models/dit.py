@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sora_jax.nn.attention import Attention
-from sora_jax.nn.embed import TextProjection, TimeEmbedding
+from sora_jax.nn.embed import ImageProjection, TextProjection, TimeEmbedding
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import LayerNorm
 from sora_jax.ops.patchify import patchify, unpatchify
@@ -46,6 +46,10 @@ class DiTConfig:
     """Width of the text encoder's features."""
     freq_width: int = 256
     """Sinusoids of the noise level."""
+    image_width: int | None = None
+    """Width of an image encoder's tokens, which every block also attends to; None where it takes none."""
+    image_positions: int | None = None
+    """Places that the image tokens are told apart by: those of both images, where it takes a first and a last."""
     eps: float = 1e-6
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes of each block: nothing, all but the weights' matmuls, everything."""
@@ -63,6 +67,11 @@ class DiTConfig:
         for field in sizes.split():
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}: it must be at least 1.")
+        for field in ("image_width", "image_positions"):
+            if (value := getattr(self, field)) is not None and value < 1:
+                raise ValueError(f"{field} is {value}: it must be at least 1, or None.")
+        if self.image_positions is not None and self.image_width is None:
+            raise ValueError("image_positions is set and image_width isn't: give both, or only the width.")
         if self.width % self.heads or (self.width // self.heads) % 2 or self.width // self.heads < 6:
             raise ValueError(
                 f"width {self.width} in {self.heads} heads: a head must be an even number of entries, at "
@@ -100,6 +109,10 @@ DIT_WAN2_1_T2V_1_3B = DiTConfig(
     remat="full",
 )
 DIT_WAN2_1_T2V_14B = dataclasses.replace(DIT_WAN2_1_T2V_1_3B, width=5120, depth=40, heads=40, ffn_width=13824)
+# 16 channels of noise, then what is known: 4 of the mask and 16 of the image's latents.
+DIT_WAN2_1_I2V_14B = dataclasses.replace(DIT_WAN2_1_T2V_14B, in_channels=36, image_width=1280)
+DIT_WAN2_1_FLF2V_14B = dataclasses.replace(DIT_WAN2_1_I2V_14B, image_positions=514)
+DIT_WAN2_2_I2V_A14B = dataclasses.replace(DIT_WAN2_1_T2V_14B, in_channels=36)
 DIT_WAN2_2_TI2V_5B = dataclasses.replace(
     DIT_WAN2_1_T2V_1_3B, in_channels=48, out_channels=48, width=3072, depth=30, heads=24, ffn_width=14336
 )
@@ -147,13 +160,16 @@ def timesteps(sigma: Array, patch: tuple[int, int, int]) -> Array:
 
 
 class Block(nn.Module):
-    """Self attention, cross attention to the text, FFN; x [b, n, d], level [b, g, 6, d], text [b, s, d]."""
+    """Self attention, cross attention to the text, FFN; x [b, n, d], level [b, g, 6, d], text [b, s, d].
+
+    An `image` [b, m, d] is attended to beside the text.
+    """
 
     config: DiTConfig
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x, level, text, rotation: Rotation, text_mask=None):
+    def __call__(self, x, level, text, rotation: Rotation, text_mask=None, image=None):
         c, zero = self.config, self.config.init == "zero"
         table: Any = self.param("modulation", _table_init(zero), (6, c.width), jnp.float32)  # pyright: ignore
         steer = table.reshape(1, 1, 6, c.width) + level
@@ -168,7 +184,7 @@ class Block(nn.Module):
 
         y = LayerNorm(c.eps, affine=True, name="cross_norm")(x)
         attend = Attention(c.heads, c.eps, self.dtype, ZEROS if zero else LECUN, name="cross_attention")
-        x = x + attend(y, text, mask=text_mask)
+        x = x + attend(y, text, mask=text_mask, added=image)
 
         y = modulate(norm(x), shift2, scale2).astype(self.dtype)
         y = Linear(c.ffn_width, ("embed", "mlp"), dtype=self.dtype, name="ffn_in")(y)
@@ -192,6 +208,7 @@ class DiT(nn.Module):
         text: Float[Array, "b s d"],
         text_mask: Bool[Array, "b s"] | None = None,
         positions: Float[Array, "pt"] | None = None,
+        image: Float[Array, "b m e"] | None = None,
     ) -> Float[Array, "b t h w out"]:
         """Predicts v = ε - x₀.
 
@@ -201,10 +218,11 @@ class DiT(nn.Module):
             text: features of the prompt.
             text_mask: which of the s tokens there are; default all (as published).
             positions: place in time of each token frame, in token frames; default 0, 1, 2...
+            image: tokens of an image encoder, for a network that has an `image_width`.
 
         Raises:
-            ValueError: sides that the patch doesn't divide, channels other than the config's, or another count
-                of timesteps or positions.
+            ValueError: sides that the patch doesn't divide, channels other than the config's, another count
+                of timesteps or positions, or image tokens missing, of another width or not asked for.
         """
         c = self.config
         zero = c.init == "zero"
@@ -213,6 +231,11 @@ class DiT(nn.Module):
             raise ValueError(
                 f"latents of {x.shape[-1]} channels and text of {text.shape[-1]}: this network takes "
                 f"{c.in_channels} and {c.text_width}."
+            )
+        if (None if image is None else image.shape[-1]) != c.image_width:
+            raise ValueError(
+                f"image tokens are {'missing' if image is None else f'{image.shape[-1]} wide'}: this network takes "
+                f"{'none' if c.image_width is None else f'those of width {c.image_width}'}."
             )
         tokens = patchify(x, c.patch)
         b, *grid = tokens.shape[:-1]
@@ -230,6 +253,8 @@ class DiT(nn.Module):
         steer = Linear(6 * c.width, ("embed", "mlp"), kernel_init=out_init, name="time_modulation")
         steer = steer(jax.nn.silu(level)).reshape(b, timestep.shape[1], 6, c.width)
         text = TextProjection(c.width, self.dtype, name="text")(text)
+        if image is not None:
+            image = ImageProjection(c.width, c.image_positions, self.dtype, name="image")(image)
         rotation = rope_3d((grid[0], grid[1], grid[2]), c.head_width, positions)
 
         tokens = tokens.reshape(b, n, tokens.shape[-1])
@@ -244,7 +269,7 @@ class DiT(nn.Module):
             unroll=min(c.unroll, c.depth),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        y, _ = blocks(c, self.dtype, name="blocks")(y, steer, text, rotation, text_mask)
+        y, _ = blocks(c, self.dtype, name="blocks")(y, steer, text, rotation, text_mask, image)
 
         table: Any = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)  # pyright: ignore
         steer = table.reshape(1, 1, 2, c.width) + level[:, :, None]

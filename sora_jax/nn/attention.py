@@ -18,6 +18,8 @@ class Attention(nn.Module):
     """From tokens x [b, n, d] to `context` [b, s, d], or to x itself where there is none.
 
     `rotation` turns queries and keys (self attention); `mask` bool [b, s] which context tokens there are.
+    `added` [b, m, d] are tokens with a softmax, keys and values of their own, whose result is added before
+    the last product (the image of Wan's image-to-video networks).
     """
 
     heads: int
@@ -26,7 +28,7 @@ class Attention(nn.Module):
     out_init: Callable = LECUN
 
     @nn.compact
-    def __call__(self, x, context=None, *, rotation: Rotation | None = None, mask=None):
+    def __call__(self, x, context=None, *, rotation: Rotation | None = None, mask=None, added=None):
         width = x.shape[-1]
         context = x if context is None else context
 
@@ -36,9 +38,15 @@ class Attention(nn.Module):
         q = RMSNorm(self.epsilon, "heads", name="query_norm")(project(x, "query"))
         k = RMSNorm(self.epsilon, "heads", name="key_norm")(project(context, "key"))
         v = project(context, "value")
-        q, k, v = (a.reshape(*a.shape[:2], self.heads, width // self.heads) for a in (q, k, v))
+        q, k, v = (self._cut(a) for a in (q, k, v))
         if rotation is not None:
             q, k = apply_rope(q, rotation), apply_rope(k, rotation)
         o = attention(q, k, v, mask)
+        if added is not None:
+            k = RMSNorm(self.epsilon, "heads", name="added_key_norm")(project(added, "added_key"))
+            o = o + attention(q, self._cut(k), self._cut(project(added, "added_value")))
         out = Linear(width, ("heads", "embed"), dtype=self.dtype, kernel_init=self.out_init, name="out")
         return out(o.reshape(*x.shape[:2], width))
+
+    def _cut(self, a):
+        return a.reshape(*a.shape[:2], self.heads, a.shape[-1] // self.heads)

@@ -1,7 +1,9 @@
-"""Noise level and text as the transformer takes them in.
+"""Noise level, text and image as the transformer takes them in.
 
 The level's sinusoids are (cos tω_i, sin tω_i), ω_i = 10000^(-i/half) (arXiv 2006.11239); an MLP reads them.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from sora_jax.nn.linear import Linear
+from sora_jax.nn.norm import LayerNorm
 from sora_jax.typing import Array, Float, typed
 
 NORMAL = nn.initializers.normal(0.02)
@@ -52,3 +55,32 @@ class TextProjection(nn.Module):
         return Linear(self.width, ("mlp", "embed"), dtype=self.dtype, name="outer")(
             jax.nn.gelu(x, approximate=True)
         )
+
+
+class ImageProjection(nn.Module):
+    """Tokens of an image encoder [b, m, e] -> [b, m, width]: norm, two layers with exact GELU between, norm.
+
+    `positions` is the count of learned places that are added first, as many as there are tokens (Wan's
+    networks of a first and a last frame, whose tokens come one image after the other).
+    """
+
+    width: int
+    positions: int | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        if self.positions is not None:
+            if x.shape[1] != self.positions:
+                raise ValueError(
+                    f"{x.shape[1]} image tokens: this network takes {self.positions}, those of a first and a "
+                    "last image."
+                )
+            init = nn.with_logical_partitioning(nn.initializers.zeros, (None, "text"))
+            table: Any = self.param("positions", init, (self.positions, x.shape[-1]), jnp.float32)
+            x = x + table.astype(x.dtype)[None]
+        x = LayerNorm(1e-5, affine=True, axis="text", name="norm_in")(x)
+        x = Linear(x.shape[-1], ("text", "mlp"), dtype=self.dtype, name="inner")(x)
+        x = jax.nn.gelu(x, approximate=False)
+        x = Linear(self.width, ("mlp", "embed"), dtype=self.dtype, name="outer")(x)
+        return LayerNorm(1e-5, affine=True, name="norm_out")(x)

@@ -59,6 +59,21 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def mesh_of(shards: int) -> Mesh | None:
+    """The mesh of so many devices that cuts heads and FFN columns, for one clip at a time; None for one device.
+
+    Raises ValueError if there are fewer devices.
+    """
+    devices = jax.devices()
+    if not 1 <= shards <= len(devices):
+        raise ValueError(
+            f"shards is {shards} and must be from 1 to the {len(devices)} devices that there are."
+        )
+    if shards == 1:
+        return None
+    return make_mesh(MeshConfig(data=1, tensor=shards), devices[:shards])
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The leading axis of every array of a batch lies over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))

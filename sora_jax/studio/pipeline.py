@@ -13,6 +13,7 @@ from sora_jax.diffusion import SAMPLERS, Guided, PerStep, finish
 from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
 from sora_jax.studio import programs
+from sora_jax.studio.image import Known, Picture, aspect_of, check_pictures, known_of, pixels_of
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, check_memory, resolve
@@ -22,12 +23,17 @@ from sora_jax.weights import load as load_checkpoint
 __all__ = ["Pipeline", "load"]
 
 
-def load(model: str | Path = "playground") -> "Pipeline":
-    """The pipeline of a shipped model's name or of a checkpoint's folder.
+def load(
+    model: str | Path = "playground", *, mesh: jax.sharding.Mesh | None = None, dtype: Any = jnp.float32
+) -> "Pipeline":
+    """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
+
+    `mesh` is the devices that the parameters are cut over (`sora_jax.parallel.make_mesh`), `dtype` that of the
+    matrices and their products; see `sora_jax.weights.load`.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model))
+    return Pipeline(load_checkpoint(model, dtype, mesh), dtype)
 
 
 def _world(config: ModelConfig) -> str:
@@ -60,11 +66,15 @@ class Pipeline:
         )
         return features, mask
 
-    def denoise(self, latents: Any, timestep: Any, text: Any, text_mask: Any = None) -> jax.Array:
-        """The velocity float[b, t, h, w, c] of latents x_σ; timestep is 1000·σ, [b], [b, t] or [b, n]."""
-        return programs.denoise(
-            self.params["dit"], latents, timestep, text, text_mask, config=self.config.dit, dtype=self.dtype
-        )
+    def denoise(
+        self, latents: Any, timestep: Any, text: Any, text_mask: Any = None, image: Any = None
+    ) -> jax.Array:
+        """The velocity float[b, t, h, w, c] of latents x_σ; timestep is 1000·σ, [b], [b, t] or [b, n].
+
+        `image` are tokens [b, m, e] for a network that takes some. Of two experts it is that of high noise.
+        """
+        inputs = (latents, timestep, text, text_mask, image)
+        return programs.denoise(self.params["dit"], *inputs, config=self.config.dit, dtype=self.dtype)
 
     def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
         """Normalised latents [t', h', w', c] of a clip, or a batch of them, of pixels [b, t, h, w, 3].
@@ -105,8 +115,11 @@ class Pipeline:
         aspect: str | None = None,
         steps: int | None = None,
         guidance: float | Sequence[float] | np.ndarray | None = None,
+        guidance_2: float | None = None,
         negative: str | None = None,
         sampler: str | None = None,
+        image: Picture | None = None,
+        last_image: Picture | None = None,
         progress: bool | Report = True,
     ) -> Clip | list[Clip]:
         """A clip of a prompt; a list for several prompts, or for `variations` of each, made as one batch.
@@ -121,8 +134,12 @@ class Pipeline:
             aspect: "16:9", at about the default's area, in place of size.
             steps: in [1, 1000].
             guidance: one number or one a step (arXiv 2207.12598); 1 is no guidance and half the work.
+            guidance_2: that of the expert of low noise, where there are two (Wan 2.2 A14B).
             negative: what to steer away from.
             sampler: euler, heun, unipc, ...
+            image: what the clip starts with: a file, a clip (its first frame), a PIL image or pixels [h, w, 3].
+                Without size and aspect the clip has its shape; its middle is cut out to fit.
+            last_image: what it ends with, where the model takes one.
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
@@ -131,6 +148,10 @@ class Pipeline:
         prompts: list[str] = [prompt] if isinstance(prompt, str) else list(prompt)
         knows = _world(self.config)
         prompts = [check_words(text, self.tokenizer, knows) for text in prompts]
+        check_pictures(self.config, image, last_image)
+        pictures = [pixels_of(one) for one in (image, last_image) if one is not None]
+        if pictures and size is None and aspect is None:
+            aspect = aspect_of(pictures[0])
         request = resolve(
             self.config,
             prompts,
@@ -143,6 +164,7 @@ class Pipeline:
             aspect=aspect,
             steps=steps,
             guidance=guidance,
+            guidance_2=guidance_2,
             negative=negative,
             sampler=sampler,
         )
@@ -152,23 +174,34 @@ class Pipeline:
                 report: Report = progress
             else:
                 report = stack.enter_context(bar()) if progress else lambda done, total: None
-            clips = self._clips(request, report)
+            clips = self._clips(request, report, pictures)
         return clips[0] if single and variations is None else clips
 
-    def sample(self, request: Request, report: Report = lambda done, total: None) -> jax.Array:
-        """The latents [b, t', h', w', c] of a resolved request."""
+    def sample(
+        self,
+        request: Request,
+        report: Report = lambda done, total: None,
+        pictures: Sequence[np.ndarray] = (),
+    ) -> jax.Array:
+        """The latents [b, t', h', w', c] of a resolved request; `pictures`: its first, and last, image (uint8)."""
         config, size = self.config, request.size
         sampler = SAMPLERS[request.sampler]
         texts = [*request.prompts, request.negative] if request.guided else list(request.prompts)
         ids, mask = self.tokenizer(texts)
         sigmas = sampler.schedule(request.steps, config.flow_shift)
         report(0, request.steps)
+        known = Known()
+        if pictures:
+            rows = len(request.prompts)
+            known = known_of(config, self.params, list(pictures), size, rows, self.dtype)
         generation, positive, negative = programs.begin(
             self.params["text"],
             ids,
             mask,
             np.asarray(request.seeds, np.uint32),
             np.asarray(sigmas, np.float32),
+            known.latents,
+            known.unknown,
             config=config.text,
             dtype=self.dtype,
             shape=config.vae.latent_shape(size.frames, size.height, size.width),
@@ -176,20 +209,23 @@ class Pipeline:
             guided=request.guided,
             masked=config.mask_text,
         )
-        cond = positive
+        cond = programs.Told(*positive, known.tokens, known.beside)
         if request.guided:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
-            cond = Guided(positive=positive, negative=negative, scale=scale)  # pyright: ignore
+            against = programs.Told(*negative, known.tokens, known.beside)
+            cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
         for done in range(1, request.steps + 1):
+            # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
+            expert = self.params[config.expert(sigmas[done - 1])]
             generation = programs.advance(
-                self.params["dit"], generation, cond, np.int32(1), config=config.dit, dtype=self.dtype
+                expert, generation, cond, np.int32(1), config=config.dit, dtype=self.dtype
             )
             jax.block_until_ready(generation.step)
             report(done, request.steps)
         return finish(generation)
 
-    def _clips(self, request: Request, report: Report) -> list[Clip]:
-        pixels = self.decode_batch(self.sample(request, report))
+    def _clips(self, request: Request, report: Report, pictures: Sequence[np.ndarray]) -> list[Clip]:
+        pixels = self.decode_batch(self.sample(request, report, pictures))
         about = {"model": self.config.name, "software": f"sora_jax {_version()}"}
         return [
             Clip(frames, request.size.fps, {**request.settings(row), **about})

@@ -88,11 +88,13 @@ def resolve(
     aspect: str | None = None,
     steps: int | None = None,
     guidance: float | Sequence[float] | np.ndarray | None = None,
+    guidance_2: float | None = None,
     negative: str | None = None,
     sampler: str | None = None,
 ) -> Request:
     """The request, with the model's defaults where nothing is said. See `Pipeline.generate`."""
     check_request(variations=variations, steps=steps, guidance=guidance, seed=seed)
+    check_request(guidance=guidance_2)
     defaults = config.defaults
     rows = len(prompts) * variations
     if not prompts:
@@ -112,13 +114,22 @@ def resolve(
     curve = np.atleast_1d(np.asarray(defaults.guidance if guidance is None else guidance, np.float64))
     if curve.shape not in ((1,), (steps,)):
         raise ValueError(f"guidance has shape {curve.shape}: give one number, or {steps}, one a step.")
+    curve = np.broadcast_to(curve, (steps,))
+    if guidance_2 is not None and config.boundary_ratio is None:
+        raise ValueError(
+            f"guidance_2 is {guidance_2:g} and {config.name} has one expert: give guidance alone."
+        )
+    low = defaults.guidance_2 if guidance is None and guidance_2 is None else guidance_2
+    if low is not None:
+        sigmas = SAMPLERS[sampler].schedule(steps, config.flow_shift)[:-1]
+        curve = np.where([config.expert(sigma) == "dit" for sigma in sigmas], curve, low)
     negative = defaults.negative_prompt if negative is None else negative
     return Request(
         prompts=tuple(prompt for prompt in prompts for _ in range(variations)),
         seeds=seeds,
         size=resolve_size(config, seconds=seconds, frames=frames, fps=fps, size=size, aspect=aspect),
         steps=steps,
-        guidance=tuple(float(g) for g in np.broadcast_to(curve, (steps,))),
+        guidance=tuple(float(g) for g in curve),
         negative=" ".join(negative.split()),
         sampler=sampler,
     )

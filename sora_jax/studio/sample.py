@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sora_jax.media import Clip, check_output, contact_sheet
 from sora_jax.studio.pipeline import Pipeline
@@ -18,7 +18,11 @@ class Sample:
 
     prompts: tuple[str, ...]
     model: str = "playground"
-    """A model's name, or a folder of weights."""
+    """A model's name, a folder of weights, or a repository of the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights' matrices and their products."""
+    shards: int = 1
+    """Devices that the weights are cut over."""
     seed: int = 0
     """Clip i has seed + i."""
     variations: int = 1
@@ -30,8 +34,13 @@ class Sample:
     aspect: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
+    """Of the expert of low noise, where there are two."""
     negative: str | None = None
     sampler: str | None = None
+    image: str | None = None
+    """The file that every clip starts with."""
+    last_image: str | None = None
     batch: int = 16
     """Clips made at once."""
     ending: str = "mp4"
@@ -47,7 +56,7 @@ class Sample:
 
 
 def _options(sample: Sample) -> dict[str, Any]:
-    own = ("prompts", "model", "seed", "variations", "batch", "ending")
+    own = ("prompts", "model", "dtype", "shards", "seed", "variations", "batch", "ending")
     values = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
     return {name: value for name, value in values.items() if name not in own}
 

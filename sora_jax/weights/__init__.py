@@ -1,12 +1,12 @@
 """Find, load, save and convert checkpoints."""
 
-from sora_jax.weights.checkpoint import NETWORKS, Checkpoint, abstract_params, find, load, save
+from sora_jax.weights.checkpoint import Checkpoint, find, load, parameter_shardings, save
 from sora_jax.weights.diffusers_export import save_diffusers
 from sora_jax.weights.diffusers_text import from_diffusers_text
+from sora_jax.weights.shapes import abstract_params
 from sora_jax.weights.tensors import TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
 __all__ = [
-    "NETWORKS",
     "Checkpoint",
     "TensorFile",
     "abstract_params",
@@ -14,6 +14,7 @@ __all__ = [
     "find",
     "from_diffusers_text",
     "load",
+    "parameter_shardings",
     "save",
     "save_diffusers",
     "shapes_of",

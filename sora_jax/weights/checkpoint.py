@@ -4,54 +4,37 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
+from flax import traverse_util
 from safetensors import SafetensorError
 
 from sora_jax.models.config import MODELS, ModelConfig, from_json, to_json
-from sora_jax.models.dit import DiT
-from sora_jax.models.text import TextEncoder
 from sora_jax.models.tokenizer import Tokenizer
-from sora_jax.models.vae import VAE
-from sora_jax.weights.diffusers_folder import INDEX, load_diffusers
+from sora_jax.parallel.mesh import shardings
+from sora_jax.weights.diffusers_folder import INDEX, open_diffusers, read_json
+from sora_jax.weights.hub import fetch, is_hub_name
+from sora_jax.weights.layout import Opened, gather, leaf
+from sora_jax.weights.original import is_original, open_original
+from sora_jax.weights.shapes import Network, abstract, abstract_params, parameter_shapes
 from sora_jax.weights.tensors import Shapes, TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
-NETWORKS = ("dit", "vae", "text")
+TOKENIZER_LIMIT = 64 * 2**20
+"""Bytes of the largest tokenizer that is read; UMT5's has 4.5 MB."""
 _SHIPPED = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model that can be run: `params` has a tree for each of "dit", "vae" and "text"."""
+    """A model that can be run: `params` has a tree for each of the config's `networks`."""
 
     config: ModelConfig
     params: dict[str, Any]
     tokenizer: Tokenizer
-
-
-def abstract_params(config: ModelConfig) -> dict[str, Any]:
-    """Trees like `Checkpoint.params`, of `jax.ShapeDtypeStruct`s: the shapes alone."""
-    return {network: _abstract(network, getattr(config, network)) for network in NETWORKS}
-
-
-@functools.lru_cache(maxsize=32)
-def _abstract(network: str, config: Any) -> Any:
-    array = jax.ShapeDtypeStruct
-    if network == "dit":
-        x = array((1, *config.patch, config.in_channels), jnp.float32)
-        text = array((1, 1, config.text_width), jnp.float32)
-        module, inputs = DiT(config), (x, array((1,), jnp.float32), text)
-    elif network == "vae":
-        side = config.spatial_factor
-        module, inputs = VAE(config), (array((1, 1 + config.temporal_factor, side, side, 3), jnp.float32),)
-    else:
-        module, inputs = TextEncoder(config), (array((1, 2), jnp.int32), array((1, 2), jnp.bool_))
-    return nn.unbox(jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"])
 
 
 def save(
@@ -65,14 +48,14 @@ def save(
     """
     folder, config = Path(folder), checkpoint.config
     expected = abstract_params(config)
-    check_shapes(dict.fromkeys(checkpoint.params, ()), dict.fromkeys(NETWORKS, ()), "the checkpoint")
+    check_shapes(dict.fromkeys(checkpoint.params, ()), dict.fromkeys(config.networks, ()), "the checkpoint")
     writers = {}
-    for network in NETWORKS:
+    for network, part in config.networks.items():
         params, shapes = checkpoint.params[network], shapes_of(expected[network])
         check_shapes(shapes_of(params), shapes, f"the checkpoint's {network}")
         # One entry, since safetensors writes several in any order and the same weights should give the same
         # bytes.
-        metadata = {"layout": _layout(getattr(config, network), shapes)}
+        metadata = {"layout": _layout(part, shapes)}
         writers[f"{network}.safetensors"] = functools.partial(
             write_tensors, params=params, dtype=dtype, metadata=metadata
         )
@@ -88,59 +71,99 @@ def save(
     return folder
 
 
-def load(name_or_path: str | Path, dtype: Any = np.float32) -> Checkpoint:
-    """The checkpoint of a shipped model's name, of a folder that `save` wrote, or of a published one in the diffusers
-    layout; its parameters are cast to `dtype`.
+def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | None = None) -> Checkpoint:
+    """The checkpoint of a shipped model's name, a folder, or a repository of the hub as in "Wan-AI/Wan2.1-T2V-1.3B".
+
+    A folder may be one that `save` wrote, one in the diffusers layout, or one as the Wan releases have it.
+
+    Args:
+        dtype: what parameters are cast to (None: each as it is); half of a width is for matrices alone.
+        mesh: where the parameters go, as `parallel.mesh` cuts them: each device's part is read by itself.
+            Without one they are NumPy arrays.
 
     Raises ValueError when there is no such model or folder, a file is missing, cut short or of another kind,
-    or its tensors don't fit the folder's config.
+    or its tensors don't fit the config.
     """
-    folder = find(name_or_path)
-    if (folder / INDEX).is_file():
-        config, params, tokenizer = load_diffusers(folder, dtype)
-        return Checkpoint(config=config, params=params, tokenizer=tokenizer)
-    try:
-        text = (folder / "config.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    opened = _open(find(source))
+    config, path = opened.config, opened.tokenizer
+    if path.is_file() and path.stat().st_size > TOKENIZER_LIMIT:
         raise ValueError(
-            f"{folder / 'config.json'} can't be read: the folder is no whole checkpoint."
-        ) from error
-    try:
-        config = from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
-    files = {network: TensorFile(folder / f"{network}.safetensors") for network in NETWORKS}
-    for network, file in files.items():
-        part = getattr(config, network)
-        # Tracing the networks for their shapes takes seconds; `save` did, and signed the shapes with the
-        # config.
-        if file.metadata.get("layout") != _layout(part, file.shapes):
-            check_shapes(file.shapes, shapes_of(_abstract(network, part)), str(file.path))
-    tokenizer = Tokenizer(folder / "tokenizer.model", config.text.max_length)
+            f"{path} has over {TOKENIZER_LIMIT // 2**20} MB, more than any tokenizer: get it anew."
+        )
+    tokenizer = Tokenizer(path, config.text.max_length)
     if tokenizer.vocab_size > config.text.vocab:
         raise ValueError(
-            f"{folder / 'tokenizer.model'} has {tokenizer.vocab_size} pieces and the config's vocabulary is "
-            f"{config.text.vocab}: it is another model's tokenizer."
+            f"{path} has {tokenizer.vocab_size} pieces and the config's vocabulary is {config.text.vocab}: "
+            "it is another model's tokenizer."
         )
-    params = {network: file.read(dtype) for network, file in files.items()}
+    params = {}
+    for name, network in config.networks.items():
+        places = None if mesh is None else parameter_shardings(network, mesh)
+        params[name] = gather(*opened.parts[name], dtype, places)
     return Checkpoint(config=config, params=params, tokenizer=tokenizer)
 
 
-def find(name_or_path: str | Path) -> Path:
-    """The folder of a shipped model's name, or the path itself where it is a folder.
+def parameter_shardings(network: Network, mesh: jax.sharding.Mesh) -> dict[str, jax.sharding.NamedSharding]:
+    """Where each parameter of a network lies on a mesh, by path; an axis that a mesh axis doesn't divide is whole."""
+    tree = shardings(abstract(network), mesh)
+    places: dict[str, Any] = dict(traverse_util.flatten_dict(tree, sep="/"))
+    shapes = parameter_shapes(network)
+    return {path: _fitting(place, shapes[path]) for path, place in places.items()}
 
-    Raises ValueError, saying which models there are, when it is neither.
+
+def _fitting(place: jax.sharding.NamedSharding, shape: tuple[int, ...]) -> jax.sharding.NamedSharding:
+    def parts(names: Any) -> int:
+        names = (names,) if isinstance(names, str) else names or ()
+        return math.prod(place.mesh.shape[name] for name in names)
+
+    spec = [
+        names if size % parts(names) == 0 else None for size, names in zip(shape, place.spec, strict=False)
+    ]
+    return jax.sharding.NamedSharding(place.mesh, jax.sharding.PartitionSpec(*spec))
+
+
+def _open(folder: Path) -> Opened:
+    if (folder / INDEX).is_file():
+        return open_diffusers(folder)
+    return open_original(folder) if is_original(folder) else _open_native(folder)
+
+
+def _open_native(folder: Path) -> Opened:
+    path = folder / "config.json"
+    tree = read_json(path)
+    try:
+        config = from_json(json.dumps(tree))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    parts = {}
+    for name, network in config.networks.items():
+        file = TensorFile(folder / f"{name}.safetensors")
+        # Tracing the networks for their shapes takes seconds; `save` did, and signed the shapes with the
+        # config.
+        if file.metadata.get("layout") != _layout(network, file.shapes):
+            check_shapes(file.shapes, parameter_shapes(network), str(file.path))
+        parts[name] = (file, {path: leaf(shape, path) for path, shape in file.shapes.items()})
+    return Opened(config=config, tokenizer=folder / "tokenizer.model", parts=parts)
+
+
+def find(source: str | Path) -> Path:
+    """The folder of a shipped model's name, the path itself where it is a folder, or what the hub has by that name.
+
+    Raises ValueError, saying which models there are, when it is none of them.
     """
-    path, name = Path(name_or_path), str(name_or_path)
+    path, name = Path(source), str(source)
     if name in MODELS:
         shipped = _SHIPPED / name
         if (shipped / "config.json").is_file():
             return shipped
         raise ValueError(
-            f"model {name} is known but its weights aren't in this package: give a checkpoint folder's path."
+            f"model {name} is known but its weights aren't in this package: give a checkpoint folder's path, or "
+            "its name on the hub, as in Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
         )
     if path.is_dir():
         return path
+    if is_hub_name(name):
+        return fetch(name)
     raise ValueError(
         f"there is no model or folder {name!r}: the models are {', '.join(MODELS)}, and a folder must "
         "hold config.json and its weights."

@@ -1,4 +1,4 @@
-"""A `Checkpoint` as a folder in the diffusers layout, which diffusers' `WanPipeline.from_pretrained` loads."""
+"""A `Checkpoint` as a folder in the diffusers layout, which its Wan pipelines' `from_pretrained` loads."""
 
 import json
 import os
@@ -7,15 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.dit import DiTConfig
+from sora_jax.models.image import MEAN, STD, ImageConfig
 from sora_jax.models.text import TextConfig
 from sora_jax.models.tokenizer import Tokenizer
 from sora_jax.models.vae import VAEConfig
-from sora_jax.weights.diffusers_dit import to_diffusers_dit
-from sora_jax.weights.diffusers_folder import INDEX
-from sora_jax.weights.diffusers_text import to_diffusers_text
-from sora_jax.weights.diffusers_vae import to_diffusers_vae
+from sora_jax.weights.diffusers_folder import FOLDERS, INDEX, leaves_of
+from sora_jax.weights.layout import scatter
 from sora_jax.weights.tensors import write_tensors
 
 VERSION = "0.42.1"
@@ -56,6 +57,9 @@ def _dit_json(config: DiTConfig) -> dict[str, Any]:
         "qk_norm": "rms_norm_across_heads",
         "rope_max_seq_len": 1024,
         "text_dim": config.text_width,
+        "image_dim": config.image_width,
+        "added_kv_proj_dim": None if config.image_width is None else config.width,
+        "pos_embed_seq_len": config.image_positions,
     }
 
 
@@ -108,6 +112,90 @@ def _text_json(config: TextConfig) -> dict[str, Any]:
     }
 
 
+def _image_json(config: ImageConfig) -> dict[str, Any]:
+    return {
+        "architectures": ["CLIPVisionModel"],
+        "hidden_act": "gelu",
+        "hidden_size": config.width,
+        "image_size": config.size,
+        "intermediate_size": config.ffn_width,
+        "layer_norm_eps": config.eps,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": config.heads,
+        "num_channels": 3,
+        "num_hidden_layers": config.depth,
+        "patch_size": config.patch,
+    }
+
+
+def _processor_json(config: ImageConfig) -> dict[str, Any]:
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": config.size, "width": config.size},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "resample": 3,
+        "size": {"shortest_edge": config.size},
+    }
+
+
+def _scheduler_json(config: ModelConfig) -> dict[str, Any]:
+    sampler = config.defaults.sampler if config.defaults.sampler in _SCHEDULERS else "unipc"
+    return _SCHEDULERS[sampler] | {"flow_shift" if sampler == "unipc" else "shift": config.flow_shift}
+
+
+def _index(config: ModelConfig, scheduler: str) -> dict[str, Any]:
+    index: dict[str, Any] = {
+        "_class_name": "WanImageToVideoPipeline" if config.needs_image else "WanPipeline",
+        "_diffusers_version": VERSION,
+        "boundary_ratio": config.boundary_ratio,
+        "expand_timesteps": config.known_frames,
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "T5EncoderModel" if config.text.shared_bias else "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
+    if config.boundary_ratio is not None:
+        index["transformer_2"] = index["transformer"]
+    if config.image is not None:
+        index["image_encoder"] = ["transformers", "CLIPVisionModel"]
+        index["image_processor"] = ["transformers", "CLIPImageProcessor"]
+    return dict(sorted(index.items()))
+
+
+def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    if config.mask_text:
+        raise ValueError(
+            "this model's denoiser doesn't see the padding after a prompt, which diffusers' Wan pipelines show it: it "
+            "can be saved in the native format only."
+        )
+    scheduler = _scheduler_json(config)
+    configs = {
+        "vae/config.json": _vae_json(config.vae),
+        "text_encoder/config.json": _text_json(config.text),
+        "scheduler/scheduler_config.json": scheduler,
+        "tokenizer/tokenizer_config.json": {
+            "tokenizer_class": "T5TokenizerFast",
+            "extra_ids": 0,
+            "model_max_length": config.text.max_length,
+        },
+        INDEX: _index(config, scheduler["_class_name"]),
+    }
+    for name, network in config.networks.items():
+        if isinstance(network, DiTConfig):
+            configs[f"{FOLDERS[name]}/config.json"] = _dit_json(network)
+    if config.image is not None:
+        configs["image_encoder/config.json"] = _image_json(config.image)
+        configs["image_processor/preprocessor_config.json"] = _processor_json(config.image)
+    return configs
+
+
 def save_diffusers(
     folder: Path, config: ModelConfig, params: dict[str, Any], tokenizer: Tokenizer, dtype: Any = None
 ) -> Path:
@@ -118,49 +206,25 @@ def save_diffusers(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
-    sampler = config.defaults.sampler if config.defaults.sampler in _SCHEDULERS else "unipc"
-    shift = "flow_shift" if sampler == "unipc" else "shift"
-    scheduler = _SCHEDULERS[sampler] | {shift: config.flow_shift}
-    text_class = "T5EncoderModel" if config.text.shared_bias else "UMT5EncoderModel"
-    index = {
-        "_class_name": "WanPipeline",
-        "_diffusers_version": VERSION,
-        "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_encoder": ["transformers", text_class],
-        "tokenizer": ["transformers", "T5TokenizerFast"],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "vae": ["diffusers", "AutoencoderKLWan"],
-    }
-    configs = {
-        "transformer/config.json": _dit_json(config.dit),
-        "vae/config.json": _vae_json(config.vae),
-        "text_encoder/config.json": _text_json(config.text),
-        "scheduler/scheduler_config.json": scheduler,
-        "tokenizer/tokenizer_config.json": {
-            "tokenizer_class": "T5TokenizerFast",
-            "extra_ids": 0,
-            "model_max_length": config.text.max_length,
-        },
-        INDEX: index,
-    }
-    states = {
-        "transformer/diffusion_pytorch_model": to_diffusers_dit(params["dit"], config.dit),
-        "vae/diffusion_pytorch_model": to_diffusers_vae(params["vae"], config.vae),
-        "text_encoder/model": to_diffusers_text(params["text"], config.text),
-    }
+    configs = _configs(config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for part in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"):
-            (partial / part).mkdir()
-        for name, state in states.items():
-            write_tensors(partial / f"{name}.safetensors", state, dtype, {"format": "pt"})
+        for part in {Path(name).parent for name in configs}:
+            (partial / part).mkdir(exist_ok=True)
+        for name, network in config.networks.items():
+            stem = "model" if name in ("text", "image") else "diffusion_pytorch_model"
+            state = scatter(params[name], leaves_of(network))
+            write_tensors(partial / FOLDERS[name] / f"{stem}.safetensors", state, dtype, {"format": "pt"})
         (partial / "tokenizer" / "spiece.model").write_bytes(tokenizer.model)
-        for name, value in configs.items():
-            (partial / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        for file, value in configs.items():
+            (partial / file).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)
         os.replace(partial, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError | SafetensorError):
+            reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
+            raise ValueError(f"can't save to {folder}: {reason}; nothing was written.") from error
         raise
     return folder

@@ -1,6 +1,7 @@
 """A published Wan checkpoint in the diffusers layout (a folder a part, each with its config.json) as a `Checkpoint`.
 
     model_index.json   transformer/   vae/   text_encoder/   tokenizer/   scheduler/
+    transformer_2/ where there are two experts   image_encoder/ where the denoiser takes image tokens
 
 Weights are safetensors, in one file or in shards that an index names. Nothing else is opened, pickles least of all.
 """
@@ -11,18 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from sora_jax.models.config import MODELS, ModelConfig
 from sora_jax.models.dit import DiTConfig
+from sora_jax.models.image import ImageConfig
 from sora_jax.models.text import TextConfig
-from sora_jax.models.tokenizer import Tokenizer
 from sora_jax.models.vae import VAEConfig
-from sora_jax.weights.diffusers_dit import from_diffusers_dit
-from sora_jax.weights.diffusers_text import from_diffusers_text
-from sora_jax.weights.diffusers_vae import from_diffusers_vae
-from sora_jax.weights.tensors import TensorFile
+from sora_jax.weights.diffusers_dit import UNUSED, dit_leaves
+from sora_jax.weights.diffusers_image import image_leaves, vision_alone
+from sora_jax.weights.diffusers_text import encoder_alone, text_leaves
+from sora_jax.weights.diffusers_vae import vae_leaves
+from sora_jax.weights.layout import Leaf, Opened, Tensor, check
+from sora_jax.weights.shapes import Network
+from sora_jax.weights.tensors import StoredTensor, TensorFile
 
 INDEX = "model_index.json"
 JSON_LIMIT = 16 * 2**20
@@ -30,6 +31,18 @@ JSON_LIMIT = 16 * 2**20
 
 DEPTH_LIMIT = 1000
 """Layers or levels of the deepest network that is built."""
+
+SIDE_LIMIT = 4096
+"""Pixels along the side of the largest picture that an image encoder is built for."""
+
+FOLDERS = {
+    "dit": "transformer",
+    "dit_2": "transformer_2",
+    "vae": "vae",
+    "text": "text_encoder",
+    "image": "image_encoder",
+}
+"""The folder of each network."""
 
 _SAMPLERS = {"UniPCMultistepScheduler": "unipc", "FlowMatchEulerDiscreteScheduler": "euler"}
 
@@ -51,22 +64,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of one part of a checkpoint by name, each read when it is asked for, floating-point ones as `dtype`.
+class Tensors(Mapping[str, StoredTensor]):
+    """The tensors of one part of a checkpoint by name, in one file or in the shards that an index names.
 
     Raises ValueError when the weights or a shard are missing or broken, an index names a file outside the folder or a
     tensor that its shard lacks, or a shard holds one that the index doesn't name.
     """
 
-    def __init__(self, folder: Path, dtype: Any = None):
-        self._dtype = dtype
-        self._file_of: dict[str, TensorFile] = {}
-        for stem in ("diffusion_pytorch_model", "model"):
+    def __init__(self, folder: Path, stems: tuple[str, ...] = ("diffusion_pytorch_model", "model")):
+        self._tensors: dict[str, StoredTensor] = {}
+        for stem in stems:
             if (index := folder / f"{stem}.safetensors.index.json").is_file():
                 return self._open_shards(index)
             if (single := folder / f"{stem}.safetensors").is_file():
-                file = TensorFile(single)
-                self._file_of = dict.fromkeys(file.shapes, file)
+                self._tensors = dict(TensorFile(_inside(folder, single.name)))
                 return None
         raise ValueError(f"{folder} holds no safetensors weights; other formats are not read.")
 
@@ -78,47 +89,52 @@ class Tensors(Mapping[str, np.ndarray]):
             raise ValueError(f"{index} has no weight_map of tensors to files: get it anew.")
         shards = {name: TensorFile(_inside(index.parent, name)) for name in sorted(set(weight_map.values()))}
         for tensor, shard in weight_map.items():
-            if tensor not in shards[shard].shapes:
+            if tensor not in shards[shard]:
                 raise ValueError(f"{index} says that {shard} holds {tensor}, and it doesn't: get both anew.")
-            self._file_of[tensor] = shards[shard]
+            self._tensors[tensor] = shards[shard][tensor]
         for name, file in shards.items():
-            if unnamed := [tensor for tensor in file.shapes if weight_map.get(tensor) != name]:
+            if unnamed := [tensor for tensor in file if weight_map.get(tensor) != name]:
                 raise ValueError(
                     f"{name} holds {unnamed[0]}, which {index} doesn't name there: get both anew."
                 )
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._file_of[name].tensor(name, self._dtype)
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._tensors)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self._tensors)
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = folder / name
-    if Path(name).name != name or not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"the shard {name!r} lies outside {folder}: such a checkpoint is not opened.")
+    path, root = folder / name, folder.resolve()
+    # The hub's cache keeps a repository's files in blobs/, and links to them from snapshots/REVISION/.
+    cached = next((parent.parent for parent in root.parents if parent.name == "snapshots"), root)
+    inside = any(path.resolve().is_relative_to(place) for place in (root, cached / "blobs"))
+    if Path(name).name != name or not inside:
+        raise ValueError(f"the weights {name!r} lie outside {folder}: such a checkpoint is not opened.")
     return path
 
 
-def _field(config: Mapping[str, Any], where: Path, name: str, kind: Callable[[Any], Any]) -> Any:
+def field(config: Mapping[str, Any], where: Path, name: str, kind: Callable[[Any], Any]) -> Any:
+    """`kind` of a config's field; ValueError naming it where it is missing or has no use."""
     try:
         return kind(config[name])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {name} is missing or has no use ({config.get(name)!r}).") from error
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
+    """A count of layers, bounded: ValueError for one that no network has."""
     if int(value) > DEPTH_LIMIT:
         raise ValueError
     return int(value)
 
 
 def _integers(value: Any) -> tuple[int, ...]:
-    _depth(len(value))
+    depth(len(value))
     return tuple(int(item) for item in value)
 
 
@@ -129,15 +145,16 @@ def _floats(value: Any) -> tuple[float, ...]:
 def dit_config(path: Path) -> DiTConfig:
     """The denoiser's config from `transformer/config.json`."""
     config = read_json(path)
-    if config.get("image_dim") or config.get("added_kv_proj_dim"):
-        raise ValueError(
-            f"{path}: a denoiser that takes image features isn't read yet; take a text-to-video one."
-        )
+    if (kind := config.get("_class_name", "WanTransformer3DModel")) != "WanTransformer3DModel":
+        raise ValueError(f"{path}: a denoiser of class {kind!r} isn't known; WanTransformer3DModel is.")
 
     def integer(name: str) -> int:
-        return _field(config, path, name, int)
+        return field(config, path, name, int)
 
-    heads, patch = integer("num_attention_heads"), _field(config, path, "patch_size", _integers)
+    def optional(name: str) -> int | None:
+        return None if config.get(name) is None else integer(name)
+
+    heads, patch = integer("num_attention_heads"), field(config, path, "patch_size", _integers)
     if len(patch) != 3:
         raise ValueError(f"{path}: patch_size is {list(patch)} and must be frames, rows and columns.")
     return DiTConfig(
@@ -145,12 +162,14 @@ def dit_config(path: Path) -> DiTConfig:
         out_channels=integer("out_channels"),
         patch=(patch[0], patch[1], patch[2]),
         width=heads * integer("attention_head_dim"),
-        depth=_field(config, path, "num_layers", _depth),
+        depth=field(config, path, "num_layers", depth),
         heads=heads,
         ffn_width=integer("ffn_dim"),
         text_width=integer("text_dim"),
         freq_width=integer("freq_dim"),
-        eps=_field(config, path, "eps", float),
+        image_width=optional("image_dim"),
+        image_positions=optional("pos_embed_seq_len"),
+        eps=field(config, path, "eps", float),
         remat="full",
     )
 
@@ -160,20 +179,18 @@ def vae_config(path: Path) -> VAEConfig:
     config = read_json(path)
     if config.get("attn_scales"):
         raise ValueError(f"{path}: attn_scales is {config['attn_scales']}; only an empty one is known.")
-    base = _field(config, path, "base_dim", int)
+    base = field(config, path, "base_dim", int)
     return VAEConfig(
         base_width=base,
         decoder_width=int(config.get("decoder_base_dim") or base),
-        latent_channels=_field(config, path, "z_dim", int),
-        multipliers=_field(config, path, "dim_mult", _integers),
-        res_blocks=_field(config, path, "num_res_blocks", _depth),
-        temporal_downsample=_field(
-            config, path, "temperal_downsample", lambda value: tuple(map(bool, value))
-        ),
+        latent_channels=field(config, path, "z_dim", int),
+        multipliers=field(config, path, "dim_mult", _integers),
+        res_blocks=field(config, path, "num_res_blocks", depth),
+        temporal_downsample=field(config, path, "temperal_downsample", lambda value: tuple(map(bool, value))),
         residual_shortcuts=bool(config.get("is_residual", False)),
         patch_size=int(config.get("patch_size") or 1),
-        latent_mean=_field(config, path, "latents_mean", _floats),
-        latent_std=_field(config, path, "latents_std", _floats),
+        latent_mean=field(config, path, "latents_mean", _floats),
+        latent_std=field(config, path, "latents_std", _floats),
     )
 
 
@@ -193,48 +210,108 @@ def text_config(path: Path) -> TextConfig:
         "buckets": "relative_attention_num_buckets",
         "max_distance": "relative_attention_max_distance",
     }
-    sizes = {ours: _field(config, path, theirs, int) for ours, theirs in names.items()}
-    sizes["depth"] = _field(config, path, "num_layers", _depth)
-    return TextConfig(
-        **sizes, shared_bias=kind == "t5", eps=_field(config, path, "layer_norm_epsilon", float)
-    )
+    sizes = {ours: field(config, path, theirs, int) for ours, theirs in names.items()}
+    sizes["depth"] = field(config, path, "num_layers", depth)
+    return TextConfig(**sizes, shared_bias=kind == "t5", eps=field(config, path, "layer_norm_epsilon", float))
+
+
+def image_config(path: Path) -> ImageConfig:
+    """The image encoder's config from `image_encoder/config.json` (a CLIP vision model with GELU)."""
+    config = read_json(path)
+    if (act := config.get("hidden_act")) != "gelu":
+        raise ValueError(f"{path}: hidden_act is {act!r}; only gelu is known.")
+    names = {
+        "width": "hidden_size",
+        "heads": "num_attention_heads",
+        "ffn_width": "intermediate_size",
+        "patch": "patch_size",
+        "size": "image_size",
+    }
+    sizes = {ours: field(config, path, theirs, int) for ours, theirs in names.items()}
+    if sizes["size"] > SIDE_LIMIT:
+        raise ValueError(f"{path}: image_size is {sizes['size']} and must be at most {SIDE_LIMIT}.")
+    sizes["depth"] = field(config, path, "num_hidden_layers", depth)
+    return ImageConfig(**sizes, eps=field(config, path, "layer_norm_eps", float))
+
+
+def _has(index: Mapping[str, Any], part: str) -> bool:
+    return (index.get(part) or [None])[0] is not None
+
+
+def complete(networks: Mapping[str, Any], **settings: Any) -> ModelConfig:
+    """A model of these networks; the rest is that of the published model that is most like it.
+
+    `settings` are those of `ModelConfig` that the checkpoint itself tells: None where it doesn't.
+    """
+    told = {name: value for name, value in settings.items() if value is not None}
+    vae, dit = networks["vae"], networks["dit"]
+    alike = [
+        model
+        for model in MODELS.values()
+        if (model.dit, model.vae) == (dit, vae) and model.boundary_ratio == settings["boundary_ratio"]
+    ]
+    # Models of one network differ in the size that they were made for, and so in the shift.
+    alike.sort(key=lambda model: model.flow_shift != settings.get("flow_shift"))
+    nearest = "wan2_2_ti2v_5b" if vae.residual_shortcuts else "wan2_1_t2v_1_3b"
+    model = alike[0] if alike else dataclasses.replace(MODELS[nearest], name="wan")
+    defaults = dataclasses.replace(model.defaults, sampler=told.pop("sampler", model.defaults.sampler))
+    return dataclasses.replace(model, **networks, **told, defaults=defaults)
 
 
 def model_config(folder: Path) -> ModelConfig:
     """The config of a diffusers folder; sampling defaults are those of the published model that is most like it."""
     index = read_json(folder / INDEX)
-    if (index.get("transformer_2") or [None])[0] is not None:
-        raise ValueError(f"{folder}: a checkpoint of two experts isn't read yet; take one with one denoiser.")
     dit = dit_config(folder / "transformer" / "config.json")
-    vae = vae_config(folder / "vae" / "config.json")
-    text = text_config(folder / "text_encoder" / "config.json")
-    alike = [model for model in MODELS.values() if (model.dit, model.vae) == (dit, vae)]
-    nearest = "wan2_2_ti2v_5b" if vae.residual_shortcuts else "wan2_1_t2v_1_3b"
-    model = alike[0] if alike else dataclasses.replace(MODELS[nearest], name="wan")
-
+    second = _has(index, "transformer_2")
+    boundary = field(index, folder / INDEX, "boundary_ratio", float) if second else None
+    if second and dit_config(folder / "transformer_2" / "config.json") != dit:
+        raise ValueError(
+            f"{folder}: the configs of transformer and transformer_2 differ; only like ones are read."
+        )
+    networks = {
+        "dit": dit,
+        "vae": vae_config(folder / "vae" / "config.json"),
+        "text": text_config(folder / "text_encoder" / "config.json"),
+        "image": image_config(folder / "image_encoder" / "config.json")
+        if _has(index, "image_encoder")
+        else None,
+    }
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    sampler = _SAMPLERS.get(str(scheduler.get("_class_name")), model.defaults.sampler)
-    shift = scheduler.get("flow_shift") or scheduler.get("shift") or model.flow_shift
-    return dataclasses.replace(
-        model,
-        dit=dit,
-        vae=vae,
-        text=text,
-        flow_shift=float(shift),
-        defaults=dataclasses.replace(model.defaults, sampler=sampler),
+    shift = scheduler.get("flow_shift") or scheduler.get("shift")
+    return complete(
+        networks,
+        boundary_ratio=boundary,
+        known_frames=bool(index.get("expand_timesteps", False)),
+        flow_shift=None if shift is None else field({"shift": shift}, folder / "scheduler", "shift", float),
+        sampler=_SAMPLERS.get(str(scheduler.get("_class_name"))),
     )
 
 
-def load_diffusers(folder: Path, dtype: Any = np.float32) -> tuple[ModelConfig, dict[str, Any], Tokenizer]:
-    """(config, parameters, tokenizer) of a folder in the diffusers layout, floating-point parameters as `dtype`.
+def open_diffusers(folder: Path) -> Opened:
+    """A folder in the diffusers layout, its configs read and its weights' names and shapes checked.
 
     Raises ValueError for a part that is missing, broken, of a kind that isn't known, or doesn't fit its config.
     """
     config = model_config(folder)
-    tokenizer = Tokenizer(folder / "tokenizer" / "spiece.model", config.text.max_length)
-    params = {
-        "dit": from_diffusers_dit(Tensors(folder / "transformer", dtype), config.dit),
-        "vae": from_diffusers_vae(Tensors(folder / "vae", dtype), config.vae),
-        "text": from_diffusers_text(Tensors(folder / "text_encoder", dtype), config.text),
-    }
-    return config, jax.tree.map(np.asarray, params), tokenizer
+    parts = {}
+    for name, network in config.networks.items():
+        tensors: Mapping[str, Tensor] = Tensors(folder / FOLDERS[name])
+        if name == "text":
+            tensors = encoder_alone(tensors)
+        elif name == "image":
+            tensors = vision_alone(tensors)
+        elif isinstance(network, DiTConfig):
+            tensors = {key: tensors[key] for key in tensors if UNUSED not in key}
+        leaves = leaves_of(network)
+        check(tensors, leaves, str(folder / FOLDERS[name]))
+        parts[name] = (tensors, leaves)
+    return Opened(config=config, tokenizer=folder / "tokenizer" / "spiece.model", parts=parts)
+
+
+def leaves_of(network: Network) -> dict[str, Leaf]:
+    """Where the parameters of any network lie in its published state."""
+    if isinstance(network, DiTConfig):
+        return dit_leaves(network)
+    if isinstance(network, VAEConfig):
+        return vae_leaves(network)
+    return text_leaves(network) if isinstance(network, TextConfig) else image_leaves(network)

@@ -1,20 +1,18 @@
 """Weights of diffusers' `AutoencoderKLWan` (Wan 2.1 and 2.2) to and from parameters of `sora_jax.models.vae.VAE`.
 
-Torch keeps a kernel as [out, in, t, h, w]; here it is [t, h, w, in, out]. Where a published tensor ends in axes of
-one (a convolution along time only, a pointwise one, a norm's scale) they are dropped.
+Where a published tensor ends in axes of one (a convolution along time only, a pointwise one, a norm's scale) ours
+has none.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.models.vae import VAEConfig
+from sora_jax.weights.layout import Leaf, Tensor, check, gather, leaf, scatter
+from sora_jax.weights.shapes import parameter_shapes
 
 _RENAMED = (
     (r"unmoments", "post_quant_conv"),
@@ -53,7 +51,18 @@ def diffusers_name(path: str, config: VAEConfig) -> str:
     return path.replace("/", ".")
 
 
-def _axes_of_one(path):
+def vae_leaves(config: VAEConfig) -> dict[str, Leaf]:
+    """Where each parameter of `VAE(config)` lies in diffusers' state dict."""
+    leaves = {}
+    for path, shape in parameter_shapes(config).items():
+        # A kernel is [out, in, ...] as published and [..., in, out] here.
+        n = len(shape)
+        axes = (*range(2, n), 1, 0) if path.endswith("kernel") else tuple(range(n))
+        leaves[path] = leaf(shape, diffusers_name(path, config), axes, ndim=n + _axes_of_one(path))
+    return leaves
+
+
+def _axes_of_one(path: str) -> int:
     """How many trailing axes of one the published tensor has."""
     if path.endswith("bias"):
         return 0
@@ -62,55 +71,17 @@ def _axes_of_one(path):
     return 3 if re.search(r"norm|shortcut|moments", path) else 0
 
 
-def parameter_shapes(config):
-    clip = jax.ShapeDtypeStruct((1, 1, config.spatial_factor, config.spatial_factor, 3), jnp.float32)
-    params = jax.eval_shape(lambda key, x: VAE(config).init(key, x)["params"], jax.random.key(0), clip)
-    flat: dict[str, Any] = flatten_dict(nn.meta.unbox(params), sep="/")  # pyright: ignore
-    return {path: leaf.shape for path, leaf in flat.items()}
-
-
-def from_diffusers_vae(state: Mapping[str, np.ndarray], config: VAEConfig) -> dict:
-    """A state dict with diffusers' names -> the nested parameters of `VAE(config)`, in the state's dtype.
+def from_diffusers_vae(state: Mapping[str, Tensor], config: VAEConfig, dtype: Any = None) -> dict[str, Any]:
+    """A state dict with diffusers' names -> the nested parameters of `VAE(config)`.
 
     Raises ValueError naming the tensor where one that the config needs is missing or has another shape, or one is
     left over.
     """
-    params = {}
-    left = set(state)
-    for path, shape in parameter_shapes(config).items():
-        name = diffusers_name(path, config)
-        if name not in state:
-            raise ValueError(
-                f"the VAE's weights lack {name}: they are of another architecture than the config."
-            )
-        left.discard(name)
-        value = np.asarray(state[name])
-        published = published_shape(path, shape)
-        if value.shape != published:
-            raise ValueError(
-                f"{name} is {value.shape}: the config wants {published}; give the config it was made with."
-            )
-        value = value.reshape(published[: len(published) - _axes_of_one(path)])
-        params[path] = np.moveaxis(value, (0, 1), (-1, -2)) if path.endswith("kernel") else value
-    if left:
-        raise ValueError(
-            f"the VAE's weights hold {len(left)} tensors that the config has no place for, {min(left)} among them: "
-            "they are of another architecture."
-        )
-    return unflatten_dict(params, sep="/")
+    leaves = vae_leaves(config)
+    check(state, leaves, "the VAE's state")
+    return gather(state, leaves, dtype)
 
 
-def published_shape(path, shape):
-    if path.endswith("kernel"):
-        shape = (shape[-1], shape[-2], *shape[:-2])
-    return (*shape, *(1 for _ in range(_axes_of_one(path))))
-
-
-def to_diffusers_vae(params: Mapping, config: VAEConfig) -> dict[str, np.ndarray]:
+def to_diffusers_vae(params: Mapping[str, Any], config: VAEConfig) -> dict[str, np.ndarray]:
     """The inverse of `from_diffusers_vae`."""
-    state = {}
-    for path, value in flatten_dict(dict(params), sep="/").items():
-        value = np.asarray(value)
-        moved = np.moveaxis(value, (-1, -2), (0, 1)) if path.endswith("kernel") else value
-        state[diffusers_name(path, config)] = moved.reshape(published_shape(path, value.shape))
-    return state
+    return scatter(params, vae_leaves(config))

@@ -4,7 +4,7 @@ A tensor's name is its path in the tree, joined by "/". No pickle is read or wri
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,18 @@ def write_tensors(
     save_file(flat, path, metadata=dict(metadata or {}))
 
 
-class TensorFile:
+class StoredTensor:
+    """One tensor of an open file, of which only the part that is asked for is read."""
+
+    def __init__(self, view: Any):
+        self._view = view
+        self.shape: tuple[int, ...] = tuple(view.get_shape())
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self._view[index]
+
+
+class TensorFile(Mapping[str, StoredTensor]):
     """A safetensors file, opened: its header is read and checked against its size, its tensors are not yet
     read.
 
@@ -87,9 +98,17 @@ class TensorFile:
                 f"{path} is cut short or no safetensors file ({reason}): get it anew."
             ) from error
         self.metadata: dict[str, str] = self._file.metadata() or {}
-        self.shapes = {
-            name: tuple(self._file.get_slice(name).get_shape()) for name in sorted(self._file.keys())
-        }
+        self._tensors = {name: StoredTensor(self._file.get_slice(name)) for name in sorted(self._file.keys())}
+        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
     def read(self, dtype: Any = np.float32) -> dict[str, Any]:
         """The tree of arrays, floating-point ones cast to `dtype` (None: each as stored)."""

@@ -10,7 +10,8 @@ from reference.make_text import build, record
 from reference.text_stages import CONFIGS, relative_error, stages
 
 from sora_jax.models.text import TEXT_UMT5_XXL
-from sora_jax.weights.diffusers_text import published_shapes
+from sora_jax.weights.diffusers_text import text_leaves
+from sora_jax.weights.layout import published_shapes
 
 pytestmark = pytest.mark.parity
 
@@ -37,5 +38,5 @@ def test_published_shapes_are_the_full_size_reference():
     with torch.device("meta"):
         model = build("umt5", TEXT_UMT5_XXL)
     theirs = {name: tuple(x.shape) for name, x in model.named_parameters() if "embed_tokens" not in name}
-    assert theirs == published_shapes(TEXT_UMT5_XXL)
+    assert theirs == published_shapes(text_leaves(TEXT_UMT5_XXL))
     assert sum(x.numel() for x in model.parameters()) == 5_680_910_336

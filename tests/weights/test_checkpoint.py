@@ -116,9 +116,15 @@ def overreach(header):
     header["embedding"]["data_offsets"][1] += 10_000_000
 
 
+def overlap(header):
+    """Two tensors over the same bytes."""
+    header["norm/scale"]["data_offsets"] = [0, 16]
+
+
 @pytest.mark.parametrize(
     ("edit", "match"),
     [
+        (overlap, r"text.safetensors is cut short or no safetensors file"),
         (rename, r"lacks norm/scale; it has unknown unheard/of\.$"),
         (reshape, r"wrong shapes: embedding \[8, 300\] for \[300, 8\]\.$"),
         (overreach, r"text.safetensors is cut short or no safetensors file"),
@@ -135,6 +141,17 @@ def test_a_file_cut_short_is_named(folder, keep):
     path = folder / "vae.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"vae.safetensors is cut short"):
+        load(folder)
+
+
+def test_a_header_of_a_billion_entries_is_not_read(folder):
+    path = folder / "vae.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2**37))
+        file.truncate(2**37)  # a hole: it takes no room on the disk
+    with pytest.raises(
+        ValueError, match=r"vae.safetensors is cut short or no safetensors file \(header too large"
+    ):
         load(folder)
 
 
@@ -161,7 +178,7 @@ def test_a_field_that_changes_no_shape_may_be_edited(folder):
 
 
 def test_a_whole_folder_loads_without_tracing_a_network(folder, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "_abstract", None)
+    monkeypatch.setattr(checkpoint_module, "parameter_shapes", None)
     load(folder)
 
 

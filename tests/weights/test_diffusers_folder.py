@@ -1,10 +1,12 @@
 import dataclasses
+import errno
 import json
 import os
 
 import jax
 import numpy as np
 import pytest
+import tiny_wan
 from safetensors.numpy import load_file, save_file
 
 from sora_jax.cli.main import main
@@ -14,7 +16,8 @@ from sora_jax.models.text import TextConfig
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAEConfig
 from sora_jax.studio.pipeline import Pipeline
-from sora_jax.weights import Checkpoint, abstract_params, load, save_diffusers
+from sora_jax.weights import Checkpoint, abstract_params, load, save, save_diffusers
+from sora_jax.weights import diffusers_export as exporter
 from sora_jax.weights import diffusers_folder as reader
 
 CONFIG = ModelConfig(
@@ -78,6 +81,18 @@ def test_there_and_back_keeps_every_bit(checkpoint, folder, tmp_path):
         assert (tmp_path / "again" / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
 
 
+@pytest.mark.parametrize("kind", ["two images", "image beside, experts"])
+def test_families_of_more_networks_go_there_and_back(tmp_path, kind):
+    made = tiny_wan.checkpoint(kind)
+    folder = save_diffusers(tmp_path / "wan", made.config, made.params, made.tokenizer)
+    read = load(folder)
+    for part in ("networks", "boundary_ratio", "known_frames"):
+        assert getattr(read.config, part) == getattr(made.config, part)
+    same(read.params, made.params)
+    assert load(save(tmp_path / "native", made, dtype=None)).config == made.config
+    same(load(tmp_path / "native").params, made.params)
+
+
 def test_it_generates(folder):
     clip = Pipeline(load(folder)).generate("a red circle", size=(16, 32), frames=5, steps=2, progress=False)
     assert clip.frames.shape == (5, 16, 32, 3)
@@ -107,8 +122,8 @@ def test_shards_are_one_model(checkpoint, folder):
 @pytest.mark.parametrize(
     ("name", "place", "says"),
     [
-        ("proj_out.bias", "../vae/diffusion_pytorch_model.safetensors", "lies outside"),
-        ("proj_out.bias", "/etc/passwd", "lies outside"),
+        ("proj_out.bias", "../vae/diffusion_pytorch_model.safetensors", "lie outside"),
+        ("proj_out.bias", "/etc/passwd", "lie outside"),
         ("proj_out.bias", "part-3.safetensors", "is missing"),
         ("proj_out.bias", "part-2.safetensors", "it doesn't"),
         ("unheard_of", "part-1.safetensors", "says that part-1.safetensors holds unheard_of"),
@@ -131,7 +146,15 @@ def test_a_shard_that_leads_out_of_the_folder_is_refused(folder, tmp_path):
     file = folder / "transformer" / "part-1.safetensors"
     os.replace(file, tmp_path / "elsewhere.safetensors")
     file.symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="lie outside"):
+        load(folder)
+
+
+def test_weights_that_lead_out_of_the_folder_are_refused(folder, tmp_path):
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    os.replace(file, tmp_path / "elsewhere.safetensors")
+    file.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(ValueError, match="lie outside"):
         load(folder)
 
 
@@ -144,14 +167,18 @@ def edit(path, **changes):
     [
         ("transformer/config.json", {"num_layers": 3}, "blocks.2"),
         ("transformer/config.json", {"num_layers": None}, "num_layers is missing"),
-        ("transformer/config.json", {"image_dim": 1280}, "image features"),
+        ("transformer/config.json", {"image_dim": 1280}, "image tokens of width 1280"),
         ("transformer/config.json", {"patch_size": [2]}, "patch_size"),
         ("vae/config.json", {"dim_mult": "wide"}, "dim_mult"),
         ("vae/config.json", {"z_dim": 6}, "numbers"),
         ("vae/config.json", {"dim_mult": [1] * 2000}, "dim_mult is missing or has no use"),
         ("text_encoder/config.json", {"model_type": "clip"}, "clip"),
         ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers is missing or has no use"),
-        ("model_index.json", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "two experts"),
+        (
+            "model_index.json",
+            {"transformer_2": ["diffusers", "WanTransformer3DModel"]},
+            "boundary_ratio is missing",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, file, changes, says):
@@ -184,13 +211,44 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     assert "holds something already" in capsys.readouterr().err
     flat = dataclasses.replace(CONFIG.vae, spatial_downsample=(True, True, False))
     clean = dataclasses.replace(CONFIG.dit, prediction="clean")
-    for config in (dataclasses.replace(CONFIG, vae=flat), dataclasses.replace(CONFIG, dit=clean)):
+    for change in ({"vae": flat}, {"dit": clean}, {"mask_text": True}):
+        config = dataclasses.replace(CONFIG, **change)
         with pytest.raises(ValueError, match="native format only"):
             save_diffusers(tmp_path / "other", config, checkpoint.params, checkpoint.tokenizer)
     broken = {**checkpoint.params, "text": jax.tree.map(lambda a: a * np.nan, checkpoint.params["text"])}
     with pytest.raises(ValueError, match="diverged"):
         save_diffusers(tmp_path / "nan", CONFIG, broken, checkpoint.tokenizer)
     assert sorted(os.listdir(tmp_path)) == ["wan"]
+
+
+@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize(
+    ("error", "seen", "says"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            ValueError,
+            "No space left on device; nothing was written",
+        ),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+)
+def test_a_full_disk_or_an_interruption_leaves_nothing(
+    checkpoint, tmp_path, monkeypatch, call, error, seen, says
+):
+    calls, real = [], exporter.write_tensors
+
+    def write(path, *args):
+        calls.append(path)
+        real(path, *args)
+        if len(calls) == call:
+            raise error
+
+    monkeypatch.setattr(exporter, "write_tensors", write)
+    with pytest.raises(seen, match=says):
+        save_diffusers(tmp_path / "wan", CONFIG, checkpoint.params, checkpoint.tokenizer)
+    assert len(calls) == call
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parity

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sora_jax.models.text import TextConfig
-from sora_jax.weights.diffusers_text import from_diffusers_text, published_shapes
+from sora_jax.weights.diffusers_text import from_diffusers_text, text_leaves
+from sora_jax.weights.layout import published_shapes
 
 CONFIG = TextConfig(vocab=11, width=6, depth=2, heads=2, head_width=4, ffn_width=10)
 
@@ -10,7 +11,7 @@ CONFIG = TextConfig(vocab=11, width=6, depth=2, heads=2, head_width=4, ffn_width
 @pytest.fixture
 def state():
     rng = np.random.default_rng(0)
-    return {name: rng.standard_normal(shape) for name, shape in published_shapes(CONFIG).items()}
+    return {name: rng.standard_normal(shape) for name, shape in published_shapes(text_leaves(CONFIG)).items()}
 
 
 def test_either_name_of_the_embedding_serves_and_a_decoder_is_left_out(state):

@@ -29,6 +29,9 @@ def torch_model(config: DiTConfig) -> WanTransformer3DModel:
         ffn_dim=config.ffn_width,
         num_layers=config.depth,
         eps=config.eps,
+        image_dim=config.image_width,
+        added_kv_proj_dim=None if config.image_width is None else config.width,
+        pos_embed_seq_len=config.image_positions,
     ).eval()
 
 
@@ -37,8 +40,11 @@ def loaded(name: str):
     config, state, inputs = case(name)
     model = torch_model(config)
     model.load_state_dict({key: torch.tensor(value) for key, value in state.items()}, strict=True)
-    x, t, text = (torch.tensor(np.asarray(a)) for a in inputs)
-    return model, (x.permute(0, 4, 1, 2, 3), t, text)
+    x, t, text, *image = (torch.tensor(np.asarray(a)) for a in inputs)
+    if config.image_positions is not None:
+        # There the two images of a clip are two rows.
+        image = [one.reshape(-1, one.shape[1] // 2, one.shape[2]) for one in image]
+    return model, (x.permute(0, 4, 1, 2, 3), t, text, *image)
 
 
 def stages(name: str) -> dict[str, np.ndarray]:
@@ -67,7 +73,8 @@ def stages(name: str) -> dict[str, np.ndarray]:
         found["velocity"] = model(*inputs).sample.permute(0, 2, 3, 4, 1)
     cos, sin = found.pop("rope")
     found["cos"], found["sin"] = cos[0, :, 0, 0::2], sin[0, :, 0, 1::2]
-    found["time"], found["time_modulation"], found["text"], _ = found.pop("conditions")
+    found["time"], found["time_modulation"], found["text"], image = found.pop("conditions")
+    found |= {} if image is None else {"image": image}
     found["tokens"] = found["tokens"].flatten(2).transpose(1, 2)
     return {label: value.numpy() for label, value in found.items()}
 

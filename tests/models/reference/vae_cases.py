@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from sora_jax.models.vae import VAEConfig
-from sora_jax.weights.diffusers_vae import diffusers_name, parameter_shapes, published_shape
+from sora_jax.weights.diffusers_vae import vae_leaves
 
 CONFIGS = {
     "wan2_1": VAEConfig(
@@ -58,21 +58,13 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
 
 
-def published_shapes(config: VAEConfig) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that diffusers' state should have."""
-    return {
-        diffusers_name(path, config): published_shape(path, shape)
-        for path, shape in parameter_shapes(config).items()
-    }
-
-
 def state(name: str) -> dict[str, np.ndarray]:
     """Random weights with diffusers' names, of a size that keeps activations near 1."""
     config = CONFIGS[name]
     found = {}
-    for path, shape in parameter_shapes(config).items():
-        theirs = diffusers_name(path, config)
-        value = _draw(theirs, published_shape(path, shape))
+    for path, leaf in vae_leaves(config).items():
+        theirs = leaf.names[0]
+        value = _draw(theirs, leaf.shape)
         if path.endswith("kernel"):
             value = value / np.sqrt(np.prod(value.shape[1:]), dtype=np.float32)
         else:
