@@ -7,7 +7,16 @@ from sora_jax.diffusion.guidance import Guided, guide, interval, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
 from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
 from sora_jax.diffusion.saved import restore, save
-from sora_jax.diffusion.schedule import LogitNormal, capped, sampling_sigmas, scaled, shift, staggered
+from sora_jax.diffusion.schedule import (
+    LogitNormal,
+    capped,
+    dpmpp_sigmas,
+    euler_sigmas,
+    sampling_sigmas,
+    scaled,
+    shift,
+    staggered,
+)
 
 __all__ = [
     "SAMPLERS",
@@ -26,9 +35,11 @@ __all__ = [
     "at_step",
     "capped",
     "data_from_velocity",
+    "dpmpp_sigmas",
     "draw_batch",
     "draw_levels",
     "draw_unknown",
+    "euler_sigmas",
     "finish",
     "flow_loss",
     "guide",

@@ -24,7 +24,7 @@ class SamplingDefaults:
     steps: int = 50
     guidance: float = 5.0
     """1 is no guidance (arXiv 2207.12598)."""
-    sampler: Literal["euler", "heun", "unipc"] = "unipc"
+    sampler: Literal["unipc", "dpmpp", "heun", "euler"] = "unipc"
     height: int
     """Pixels, as is width."""
     width: int
@@ -58,6 +58,8 @@ class ModelConfig:
     flow_shift: float
     mask_text: bool = True
     """Whether padding after the prompt is hidden from the denoiser. Wan's networks see it, as zeros."""
+    whole_timesteps: bool = False
+    """Whether samplers whose published form cuts the fraction off 1000·σ do so, as Wan's networks are sampled."""
     defaults: SamplingDefaults
 
     def __post_init__(self):
@@ -181,6 +183,7 @@ _WAN2_1_T2V_1_3B = ModelConfig(
     text=TEXT_UMT5_XXL,
     flow_shift=3.0,
     mask_text=False,
+    whole_timesteps=True,
     defaults=SamplingDefaults(height=480, width=832, frames=81, fps=16.0, negative_prompt=_WAN_NEGATIVE),
 )
 _WAN2_1_T2V_14B = dataclasses.replace(

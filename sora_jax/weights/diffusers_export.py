@@ -31,6 +31,14 @@ _SCHEDULERS = {
         "solver_type": "bh2",
         "final_sigmas_type": "zero",
     },
+    "dpmpp": {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "num_train_timesteps": 1000,
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "solver_order": 2,
+        "final_sigmas_type": "zero",
+    },
     "euler": {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
 }
 
@@ -119,7 +127,7 @@ def save_diffusers(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     sampler = config.defaults.sampler if config.defaults.sampler in _SCHEDULERS else "unipc"
-    shift = "flow_shift" if sampler == "unipc" else "shift"
+    shift = "shift" if sampler == "euler" else "flow_shift"
     scheduler = _SCHEDULERS[sampler] | {shift: config.flow_shift}
     text_class = "T5EncoderModel" if config.text.shared_bias else "UMT5EncoderModel"
     index = {

@@ -31,7 +31,11 @@ JSON_LIMIT = 16 * 2**20
 DEPTH_LIMIT = 1000
 """Layers or levels of the deepest network that is built."""
 
-_SAMPLERS = {"UniPCMultistepScheduler": "unipc", "FlowMatchEulerDiscreteScheduler": "euler"}
+_SAMPLERS = {
+    "UniPCMultistepScheduler": "unipc",
+    "DPMSolverMultistepScheduler": "dpmpp",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+}
 
 
 def read_json(path: Path) -> dict[str, Any]:
