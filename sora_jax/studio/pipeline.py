@@ -52,29 +52,46 @@ class Pipeline:
         self.params = jax.device_put(checkpoint.params)
         self.dtype = jnp.dtype(dtype)
 
-    def encode_text(self, prompts: Sequence[str]) -> tuple[jax.Array, np.ndarray]:
-        """Features float[b, s, d] of the prompts and bool[b, s], true on their words. "" is allowed."""
+    def encode_text(self, prompts: Sequence[str]) -> jax.Array:
+        """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
         ids, mask = self.tokenizer(list(prompts))
-        features = programs.encode_text(
-            self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype
-        )
-        return features, mask
+        return programs.encode_text(self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype)
 
-    def denoise(self, latents: Any, timestep: Any, text: Any, text_mask: Any = None) -> jax.Array:
-        """The velocity float[b, t, h, w, c] of latents x_σ; timestep is 1000·σ, [b], [b, t] or [b, n]."""
-        return programs.denoise(
-            self.params["dit"], latents, timestep, text, text_mask, config=self.config.dit, dtype=self.dtype
+    def denoise(self, latents: Any, timestep: Any, text: Any) -> jax.Array:
+        """The velocity v = ε - x₀ of noised latents x_σ, of their shape.
+
+        Args:
+            latents: [t, h, w, c] or [b, t, h, w, c].
+            timestep: 1000·σ, one number or [b], [b, t] or [b, n]; for one clip also [t] or [n].
+            text: features as `encode_text` gives them, [s, d] or [b, s, d].
+        """
+        x, level, features = jnp.asarray(latents), jnp.asarray(timestep, jnp.float32), jnp.asarray(text)
+        single = x.ndim == 4
+        x = x[None] if single else x
+        features = features[None] if features.ndim == 2 else features
+        level = jnp.broadcast_to(level, x.shape[:1]) if level.ndim == 0 else level
+        level = level[None] if single and level.ndim == 1 else level
+        v = programs.denoise(
+            self.params["dit"],
+            x,
+            level,
+            jnp.broadcast_to(features, (x.shape[0], *features.shape[1:])),
+            config=self.config.dit,
+            dtype=self.dtype,
+            masked=self.config.mask_text,
         )
+        return v[0] if single else v
 
     def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
-        """Normalised latents [t', h', w', c] of a clip, or a batch of them, of pixels [b, t, h, w, 3].
+        """Normalised latents [t', h', w', c] of a clip or its pixels [t, h, w, 3]; [b, ...] of [b, t, h, w, 3].
 
         Raises ValueError for a size that doesn't fit, naming the nearest that does.
         """
-        batch = clip.frames[None] if isinstance(clip, Clip) else np.asarray(clip, np.float32)
+        pixels = np.asarray(clip.frames if isinstance(clip, Clip) else clip, np.float32)
+        batch = pixels[None] if pixels.ndim == 4 else pixels
         self.config.vae.latent_shape(*batch.shape[1:4])
         latents = programs.encode(self.params["vae"], batch, config=self.config.vae, dtype=self.dtype)
-        return latents[0] if isinstance(clip, Clip) else latents
+        return latents[0] if pixels.ndim == 4 else latents
 
     def decode_batch(self, latents: Any) -> np.ndarray:
         """Pixels float32 [b, t, h, w, 3] in [-1, 1] of normalised latents [b, t', h', w', c]."""
@@ -107,6 +124,7 @@ class Pipeline:
         guidance: float | Sequence[float] | np.ndarray | None = None,
         negative: str | None = None,
         sampler: str | None = None,
+        latents: Any = None,
         progress: bool | Report = True,
     ) -> Clip | list[Clip]:
         """A clip of a prompt; a list for several prompts, or for `variations` of each, made as one batch.
@@ -122,7 +140,9 @@ class Pipeline:
             steps: in [1, 1000].
             guidance: one number or one a step (arXiv 2207.12598); 1 is no guidance and half the work.
             negative: what to steer away from.
-            sampler: euler, heun, unipc, ...
+            sampler: unipc, dpmpp, heun or euler.
+            latents: the noise to start from in place of the seed's, [t', h', w', c] for every clip or one for
+                each, [b, t', h', w', c].
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
@@ -152,12 +172,17 @@ class Pipeline:
                 report: Report = progress
             else:
                 report = stack.enter_context(bar()) if progress else lambda done, total: None
-            clips = self._clips(request, report)
+            clips = self._clips(request, report, latents)
         return clips[0] if single and variations is None else clips
 
-    def sample(self, request: Request, report: Report = lambda done, total: None) -> jax.Array:
-        """The latents [b, t', h', w', c] of a resolved request."""
+    def sample(
+        self, request: Request, report: Report = lambda done, total: None, noise: Any = None
+    ) -> jax.Array:
+        """The latents [b, t', h', w', c] of a resolved request, from the noise of its seeds or from `noise`."""
         config, size = self.config, request.size
+        shape = config.vae.latent_shape(size.frames, size.height, size.width)
+        if noise is not None:
+            noise = _noise_of(noise, (len(request.prompts), *shape))
         sampler = SAMPLERS[request.sampler]
         texts = [*request.prompts, request.negative] if request.guided else list(request.prompts)
         ids, mask = self.tokenizer(texts)
@@ -169,9 +194,10 @@ class Pipeline:
             mask,
             np.asarray(request.seeds, np.uint32),
             np.asarray(sigmas, np.float32),
+            noise,
             config=config.text,
             dtype=self.dtype,
-            shape=config.vae.latent_shape(size.frames, size.height, size.width),
+            shape=shape,
             sampler=sampler,
             guided=request.guided,
             masked=config.mask_text,
@@ -182,19 +208,37 @@ class Pipeline:
             cond = Guided(positive=positive, negative=negative, scale=scale)  # pyright: ignore
         for done in range(1, request.steps + 1):
             generation = programs.advance(
-                self.params["dit"], generation, cond, np.int32(1), config=config.dit, dtype=self.dtype
+                self.params["dit"],
+                generation,
+                cond,
+                np.int32(1),
+                config=config.dit,
+                dtype=self.dtype,
+                whole=config.whole_timesteps and sampler.whole_timesteps,
             )
             jax.block_until_ready(generation.step)
             report(done, request.steps)
         return finish(generation)
 
-    def _clips(self, request: Request, report: Report) -> list[Clip]:
-        pixels = self.decode_batch(self.sample(request, report))
-        about = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+    def _clips(self, request: Request, report: Report, noise: Any) -> list[Clip]:
+        pixels = self.decode_batch(self.sample(request, report, noise))
+        about: dict[str, Any] = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+        if noise is not None:
+            about["seed"] = None  # no seed makes it again
         return [
             Clip(frames, request.size.fps, {**request.settings(row), **about})
             for row, frames in enumerate(pixels)
         ]
+
+
+def _noise_of(latents: Any, shape: tuple[int, ...]) -> np.ndarray:
+    noise = np.asarray(latents, np.float32)
+    if noise.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"latents has shape {noise.shape}: clips of this size start from noise of {shape[1:]}, or of {shape}, "
+            "one for each."
+        )
+    return np.broadcast_to(noise, shape)
 
 
 def _version() -> str:

@@ -27,12 +27,14 @@ def encode_text(params: Any, ids: Any, mask: Any, *, config: TextConfig, dtype: 
     return _text(params, ids, mask, config, dtype)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "masked"))
 def denoise(
-    params: Any, x: Any, timestep: Any, text: Any, text_mask: Any = None, *, config: DiTConfig, dtype: Any
+    params: Any, x: Any, timestep: Any, text: Any, *, config: DiTConfig, dtype: Any, masked: bool
 ) -> jax.Array:
-    """One evaluation of the denoiser."""
-    return DiT(config, dtype).apply({"params": params}, x, timestep, text, text_mask)  # pyright: ignore
+    """One evaluation of the denoiser; `masked` hides the text's padding from it."""
+    # The encoder gives 0 for padding and nothing else.
+    mask = jnp.any(text != 0, axis=-1) if masked else None
+    return DiT(config, dtype).apply({"params": params}, x, timestep, text, mask)  # pyright: ignore
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype", "shape", "sampler", "guided", "masked"))
@@ -42,6 +44,7 @@ def begin(
     mask: Any,
     seeds: Any,
     sigmas: Any,
+    noise: Any = None,
     *,
     config: TextConfig,
     dtype: Any,
@@ -53,25 +56,39 @@ def begin(
     """The generation before its first step, and the text of its prompts and of the negative: (features, mask).
 
     ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
-    sigmas: [steps + 1]; shape: (t, h, w, c) of one clip's latents; masked: whether the denoiser sees the mask.
+    sigmas: [steps + 1]; noise: [b, t, h, w, c] in place of the seeds'; shape: (t, h, w, c) of one clip's latents;
+    masked: whether the denoiser sees the mask.
     """
     text = _text(params, ids, mask, config, dtype)
     b = seeds.shape[0]
     # A key for each clip, so that its noise is the same in any batch.
-    generation = start(jax.vmap(jax.random.key)(seeds), (b, *shape), sigmas, stepper=sampler.stepper)
+    generation = start(
+        jax.vmap(jax.random.key)(seeds), (b, *shape), sigmas, stepper=sampler.stepper, noise=noise
+    )
     seen = jnp.asarray(mask) if masked else None
     parts = [jax.tree.map(lambda a, rows=rows: a[rows], (text, seen)) for rows in (slice(b), slice(b, None))]
     return generation, parts[0], parts[1] if guided else None
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "whole"))
 def advance(
-    params: Any, generation: Generation, cond: Any, steps: Any, *, config: DiTConfig, dtype: Any
+    params: Any,
+    generation: Generation,
+    cond: Any,
+    steps: Any,
+    *,
+    config: DiTConfig,
+    dtype: Any,
+    whole: bool = False,
 ) -> Generation:
-    """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two."""
+    """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two.
+
+    whole: the denoiser is told 1000·σ without its fraction.
+    """
 
     def velocity(x, sigma, cond) -> Any:
         level = timesteps(sigma, config.patch)
+        level = jnp.floor(level) if whole else level
         return DiT(config, dtype).apply({"params": params}, x, level, *cond)  # pyright: ignore
 
     guided = guide(velocity) if isinstance(cond, Guided) else velocity
