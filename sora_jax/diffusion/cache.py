@@ -234,3 +234,9 @@ def step_cache(setting: "float | str | StepCache") -> StepCache:
             "those that `sora-jax bench cache --json` prints"
         )
     return StepCache(rule=RULES[name](threshold=threshold))
+
+
+def setting_of(cache: StepCache) -> str:
+    """What `step_cache` reads, as far as a name and a threshold tell it."""
+    name = next(name for name, kind in RULES.items() if isinstance(cache.rule, kind))
+    return f"{name}:{float(cache.rule.threshold):g}"

@@ -14,12 +14,22 @@ from sora_jax.models.vae import VAEConfig
 from sora_jax.models.vae_tiles import Tiles
 from sora_jax.studio.request import Request
 
-__all__ = ["check_memory", "decoder_bytes", "denoiser_bytes", "device_memory", "held_bytes", "plan_tiles"]
+__all__ = [
+    "check_memory",
+    "decoder_bytes",
+    "denoiser_bytes",
+    "device_memory",
+    "held_bytes",
+    "plan_tiles",
+    "tile_bytes",
+]
 
 SHARE = 0.9
 """Of the memory that is planned with; the rest is for what the estimates leave out."""
 TILE_SIDES = (128, 96, 64, 48, 32, 24, 16)
 """Latents along a tile, largest first; a quarter of it overlaps."""
+WORKING_FEATURES = 5
+"""Copies of the widest features that the decoder's finest level works on at once."""
 
 
 def device_memory() -> int:
@@ -56,21 +66,37 @@ def decoder_bytes(
     return 4 * clips * (positions * (work + left) + logits)
 
 
-WORKING_FEATURES = 4
+def tile_bytes(vae: VAEConfig, tiles: Tiles) -> int:
+    """Of decoding one chunk of one tile of one clip."""
+    side = vae.spatial_factor
+    frames = tiles.chunk * vae.temporal_factor
+    return decoder_bytes(vae, 1, frames, tiles.height * side, tiles.width * side, chunked=True)
 
 
-def plan_tiles(vae: VAEConfig, latent: tuple[int, int, int], budget: int) -> Tiles | None:
-    """How one clip's latents (t, h, w) are decoded within `budget` bytes: None is whole, else in chunks and tiles.
+def plan_tiles(vae: VAEConfig, clips: int, latent: tuple[int, int, int], budget: int) -> Tiles | None:
+    """How clips of latents (t, h, w) are coded within `budget` bytes: None is all at once, else one after another.
 
-    The largest tiles that fit; the smallest there are where none does (`check_memory` says so).
+    In chunks of time alone where a whole frame fits, else in the largest tiles that do; in the smallest there are
+    where none does.
     """
     t, h, w = latent
-    side, frames = vae.spatial_factor, vae.temporal_factor
-    if decoder_bytes(vae, 1, 1 + (t - 1) * frames, h * side, w * side) <= budget:
+    side = vae.spatial_factor
+    if decoder_bytes(vae, clips, 1 + (t - 1) * vae.temporal_factor, h * side, w * side) <= budget:
         return None
-    if decoder_bytes(vae, 1, frames, h * side, w * side, chunked=True) <= budget:
-        return Tiles(height=h, width=w)
-    for tile in TILE_SIDES:
-        if decoder_bytes(vae, 1, frames, min(tile, h) * side, min(tile, w) * side, chunked=True) <= budget:
-            break
-    return Tiles(height=tile, width=tile, overlap=tile // 4)
+    sizes = [Tiles(height=side, width=side, overlap=side // 4) for side in TILE_SIDES if side < max(h, w)]
+    sizes = [Tiles(height=h, width=w), *sizes]
+    return next((tiles for tiles in sizes if tile_bytes(vae, tiles) <= budget), sizes[-1])
+
+
+def check_memory(config: ModelConfig, request: Request, held: int = 0, fused: bool = False) -> None:
+    """Raises ValueError for a request that the device can't hold beside the `held` bytes of the weights."""
+    have, size = device_memory(), request.size
+    latent = config.vae.latent_shape(size.frames, size.height, size.width)[:3]
+    tiles = plan_tiles(config.vae, len(request.prompts), latent, int(SHARE * have) - held)
+    need = held + max(denoiser_bytes(config, request, fused), tile_bytes(config.vae, tiles) if tiles else 0)
+    if need > have:
+        raise ValueError(
+            f"{len(request.prompts)} clips of {size.width}x{size.height} and {size.frames} frames need about "
+            f"{need / 2**30:,.0f} GiB and this device has {have / 2**30:,.0f}: "
+            "ask for a smaller or shorter clip, or fewer variations."
+        )

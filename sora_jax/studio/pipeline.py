@@ -1,7 +1,7 @@
 """Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion import SAMPLERS, Guided, PerStep, finish
+from sora_jax.diffusion import SAMPLERS, Generation, Guided, PerStep, StepCache, finish
 from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
+from sora_jax.models.vae import denormalize, normalize
+from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
 from sora_jax.studio import programs
+from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
-from sora_jax.studio.request import Request, check_memory, resolve
+from sora_jax.studio.request import Request, resolve
 from sora_jax.weights import Checkpoint
 from sora_jax.weights import load as load_checkpoint
 
@@ -89,14 +92,33 @@ class Pipeline:
         """
         pixels = np.asarray(clip.frames if isinstance(clip, Clip) else clip, np.float32)
         batch = pixels[None] if pixels.ndim == 4 else pixels
-        self.config.vae.latent_shape(*batch.shape[1:4])
-        latents = programs.encode(self.params["vae"], batch, config=self.config.vae, dtype=self.dtype)
+        vae = self.config.vae
+        if tiles := self._tiles(len(batch), vae.latent_shape(*batch.shape[1:4])):
+            means = [encode_tiled(self.params["vae"], one[None], vae, tiles)[0] for one in batch]
+            latents = normalize(jnp.asarray(np.concatenate(means)), vae)
+        else:
+            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=self.dtype)
         return latents[0] if pixels.ndim == 4 else latents
 
     def decode_batch(self, latents: Any) -> np.ndarray:
         """Pixels float32 [b, t, h, w, 3] in [-1, 1] of normalised latents [b, t', h', w', c]."""
-        pixels = programs.decode(self.params["vae"], latents, config=self.config.vae, dtype=self.dtype)
-        return np.asarray(pixels)
+        vae = self.config.vae
+        if tiles := self._tiles(len(latents), latents.shape[1:]):
+            raw = denormalize(jnp.asarray(latents), vae)
+            clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
+            return np.clip(np.concatenate(clips), -1, 1)
+        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=self.dtype))
+
+    def _fused(self) -> bool:
+        """Whether attention runs in a kernel that keeps its logits off the memory."""
+        half = self.dtype in (jnp.bfloat16, jnp.float16)
+        width = self.config.dit.head_width
+        return jax.default_backend() == "gpu" and half and width % 8 == 0 and width <= 128
+
+    def _tiles(self, clips: int, latent: tuple[int, ...]) -> Tiles | None:
+        """How so many clips of latents (t', h', w', c) are coded beside the weights; None is at once."""
+        free = int(SHARE * device_memory()) - held_bytes(self.params)
+        return plan_tiles(self.config.vae, clips, (latent[0], latent[1], latent[2]), free)
 
     def decode(self, latents: Any, fps: float | None = None) -> Clip:
         """The clip of normalised latents [t', h', w', c]; fps is the model's default unless given."""
@@ -125,6 +147,7 @@ class Pipeline:
         negative: str | None = None,
         sampler: str | None = None,
         latents: Any = None,
+        cache: float | str | StepCache | None = None,
         progress: bool | Report = True,
     ) -> Clip | list[Clip]:
         """A clip of a prompt; a list for several prompts, or for `variations` of each, made as one batch.
@@ -143,6 +166,8 @@ class Pipeline:
             sampler: unipc, dpmpp, heun or euler.
             latents: the noise to start from in place of the seed's, [t', h', w', c] for every clip or one for
                 each, [b, t', h', w', c].
+            cache: leave out steps whose velocity changes by less than this threshold, such as 0.1, by TeaCache's
+                rule; "first-block:0.1" is another's, and a `StepCache` says it all.
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
@@ -165,8 +190,9 @@ class Pipeline:
             guidance=guidance,
             negative=negative,
             sampler=sampler,
+            cache=cache,
         )
-        check_memory(self.config, request)
+        check_memory(self.config, request, held_bytes(self.params), self._fused())
         with contextlib.ExitStack() as stack:
             if callable(progress):
                 report: Report = progress
@@ -179,6 +205,12 @@ class Pipeline:
         self, request: Request, report: Report = lambda done, total: None, noise: Any = None
     ) -> jax.Array:
         """The latents [b, t', h', w', c] of a resolved request, from the noise of its seeds or from `noise`."""
+        for generation in self.steps(request, noise):
+            report(int(generation.step), request.steps)
+        return finish(generation)
+
+    def steps(self, request: Request, noise: Any = None) -> Iterator[Generation]:
+        """The generation of a resolved request before its first step and after each."""
         config, size = self.config, request.size
         shape = config.vae.latent_shape(size.frames, size.height, size.width)
         if noise is not None:
@@ -187,7 +219,6 @@ class Pipeline:
         texts = [*request.prompts, request.negative] if request.guided else list(request.prompts)
         ids, mask = self.tokenizer(texts)
         sigmas = sampler.schedule(request.steps, config.flow_shift)
-        report(0, request.steps)
         generation, positive, negative = programs.begin(
             self.params["text"],
             ids,
@@ -206,19 +237,16 @@ class Pipeline:
         if request.guided:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
             cond = Guided(positive=positive, negative=negative, scale=scale)  # pyright: ignore
-        for done in range(1, request.steps + 1):
+        params, options = self.params["dit"], {"config": config.dit, "dtype": self.dtype}
+        if request.cache is not None:
+            generation = programs.remember(params, generation, cond, request.cache, **options)
+        yield generation
+        whole = config.whole_timesteps and sampler.whole_timesteps
+        for _ in range(request.steps):
             generation = programs.advance(
-                self.params["dit"],
-                generation,
-                cond,
-                np.int32(1),
-                config=config.dit,
-                dtype=self.dtype,
-                whole=config.whole_timesteps and sampler.whole_timesteps,
+                params, generation, cond, np.int32(1), request.cache, whole=whole, **options
             )
-            jax.block_until_ready(generation.step)
-            report(done, request.steps)
-        return finish(generation)
+            yield jax.block_until_ready(generation)
 
     def _clips(self, request: Request, report: Report, noise: Any) -> list[Clip]:
         pixels = self.decode_batch(self.sample(request, report, noise))

@@ -9,12 +9,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sora_jax.diffusion import Generation, Guided, Sampler, guide, run, start
+from sora_jax.diffusion import (
+    FirstBlock,
+    Generation,
+    Guided,
+    MagCache,
+    Sampler,
+    StepCache,
+    cached,
+    guide,
+    prepare,
+    run,
+    start,
+)
 from sora_jax.models.dit import DiT, DiTConfig, timesteps
+from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
 
-__all__ = ["advance", "begin", "decode", "denoise", "encode", "encode_text"]
+__all__ = ["advance", "begin", "decode", "denoise", "encode", "encode_text", "remember"]
 
 
 def _text(params: Any, ids: Any, mask: Any, config: TextConfig, dtype: Any) -> jax.Array:
@@ -70,12 +83,44 @@ def begin(
     return generation, parts[0], parts[1] if guided else None
 
 
+def _velocity(
+    params: Any, cond: Any, cache: StepCache | None, config: DiTConfig, dtype: Any, whole: bool
+) -> Any:
+    """The denoiser as the sampler takes it: guided where `cond` is, evaluated as the cache's rule says."""
+
+    def level(sigma):
+        told = timesteps(sigma, config.patch)
+        return jnp.floor(told) if whole else told
+
+    def velocity(x, sigma, cond) -> Any:
+        return DiT(config, dtype).apply({"params": params}, x, level(sigma), *cond)  # pyright: ignore
+
+    def signal(x, sigma, cond):
+        text = cond.positive if isinstance(cond, Guided) else cond
+        if isinstance(cache.rule, FirstBlock):  # pyright: ignore[reportOptionalMemberAccess]
+            return first_block(params, x, level(sigma), *text, config, dtype)
+        return modulated_input(params, x, level(sigma), config, dtype)
+
+    guided = guide(velocity) if isinstance(cond, Guided) else velocity
+    if cache is None:
+        return guided
+    return cached(guided, cache, None if isinstance(cache.rule, MagCache) else signal)
+
+
+def remember(
+    params: Any, generation: Generation, cond: Any, cache: StepCache, *, config: DiTConfig, dtype: Any
+) -> Generation:
+    """The generation with room for what `advance` with this cache remembers."""
+    return prepare(generation, _velocity(params, cond, cache, config, dtype, False), cond)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "dtype", "whole"))
 def advance(
     params: Any,
     generation: Generation,
     cond: Any,
     steps: Any,
+    cache: StepCache | None = None,
     *,
     config: DiTConfig,
     dtype: Any,
@@ -83,16 +128,9 @@ def advance(
 ) -> Generation:
     """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two.
 
-    whole: the denoiser is told 1000·σ without its fraction.
+    cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
     """
-
-    def velocity(x, sigma, cond) -> Any:
-        level = timesteps(sigma, config.patch)
-        level = jnp.floor(level) if whole else level
-        return DiT(config, dtype).apply({"params": params}, x, level, *cond)  # pyright: ignore
-
-    guided = guide(velocity) if isinstance(cond, Guided) else velocity
-    return run(generation, guided, cond, steps)
+    return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))

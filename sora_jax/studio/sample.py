@@ -32,6 +32,8 @@ class Sample:
     guidance: float | None = None
     negative: str | None = None
     sampler: str | None = None
+    cache: str | None = None
+    """Leave out steps whose velocity changes by less than this, as in 0.1."""
     batch: int = 16
     """Clips made at once."""
     ending: str = "mp4"

@@ -110,7 +110,7 @@ def test_noise_of_ones_own(pipeline, pair):
 def test_the_network_is_told_whole_timesteps_where_they_are_published(pipeline, monkeypatch):
     told = []
     monkeypatch.setattr(
-        programs, "advance", lambda params, gen, cond, steps, *, whole, **_: told.append(whole) or gen
+        programs, "advance", lambda params, gen, cond, steps, cache, *, whole, **_: told.append(whole) or gen
     )
     published = Pipeline(
         dataclasses.replace(
