@@ -8,7 +8,7 @@ sora-jax generate "a blue star spins" --variations 4 --aspect 16:9 --out star.gi
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -52,6 +52,8 @@ class Args:
     """Leave out steps whose velocity changes by less than this, as in 0.1: faster, and a little less true."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the large matrices and their products; half precision takes half the memory."""
 
 
 def _free(path: Path) -> Path:
@@ -87,7 +89,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model)
+    pipeline = load(args.model, dtype=args.dtype)
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],

@@ -16,6 +16,7 @@ from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
 from sora_jax.studio import programs
 from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
+from sora_jax.studio.precision import keep_as
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
@@ -25,12 +26,14 @@ from sora_jax.weights import load as load_checkpoint
 __all__ = ["Pipeline", "load"]
 
 
-def load(model: str | Path = "playground") -> "Pipeline":
-    """The pipeline of a shipped model's name or of a checkpoint's folder.
+def load(
+    model: str | Path = "playground", *, dtype: Any = "float32", offload: bool | None = None
+) -> "Pipeline":
+    """The pipeline of a shipped model's name or of a checkpoint's folder; `dtype` and `offload` as of `Pipeline`.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model))
+    return Pipeline(load_checkpoint(model), dtype, offload)
 
 
 def _world(config: ModelConfig) -> str:
@@ -44,16 +47,28 @@ def _world(config: ModelConfig) -> str:
 
 
 class Pipeline:
-    """A model, ready to sample. Its parameters lie on the device; each of its methods compiles once a shape.
+    """A model, ready to sample. Each of its methods compiles once a shape.
 
-    `config` has the networks' sizes and the sampling defaults. `dtype` is that of the matmuls.
+    Args:
+        checkpoint: the networks' parameters and config, and the tokenizer.
+        dtype: float32, bfloat16 or float16: of the denoiser's and the text encoder's matrices and their products.
+            Norms, modulation, the noise level's embedding and the autoencoder stay in float32.
+        offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
+            not given, where all parameters would fill more than half of the device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32):
+    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32, offload: bool | None = None):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
-        self.params = jax.device_put(checkpoint.params)
         self.dtype = jnp.dtype(dtype)
+        params = keep_as(checkpoint.params, self.dtype)
+        if offload is None:
+            total = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+            offload = jax.default_backend() != "cpu" and 2 * total > device_memory()
+        self.params = {
+            name: jax.tree.map(np.asarray, tree) if offload and name == "text" else jax.device_put(tree)
+            for name, tree in params.items()
+        }
 
     def encode_text(self, prompts: Sequence[str]) -> jax.Array:
         """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
@@ -97,7 +112,7 @@ class Pipeline:
             means = [encode_tiled(self.params["vae"], one[None], vae, tiles)[0] for one in batch]
             latents = normalize(jnp.asarray(np.concatenate(means)), vae)
         else:
-            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=self.dtype)
+            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=jnp.float32)
         return latents[0] if pixels.ndim == 4 else latents
 
     def decode_batch(self, latents: Any) -> np.ndarray:
@@ -107,7 +122,7 @@ class Pipeline:
             raw = denormalize(jnp.asarray(latents), vae)
             clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
             return np.clip(np.concatenate(clips), -1, 1)
-        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=self.dtype))
+        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32))
 
     def _fused(self) -> bool:
         """Whether attention runs in a kernel that keeps its logits off the memory."""

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -85,6 +83,5 @@ def test_the_pipeline_tiles_where_it_must(narrow, monkeypatch):
 
 def test_one_frame_of_a_clip_is_decoded_at_a_time_if_need_be(narrow):
     z = np.random.default_rng(0).standard_normal((1, 3, 2, 2, 6)).astype(np.float32)
-    whole = dataclasses.replace(tiny_model.CONFIG.vae)
-    assert plan_tiles(whole, 1, (3, 2, 2), 0) == Tiles(height=2, width=2)
+    assert plan_tiles(tiny_model.CONFIG.vae, 1, (3, 2, 2), 0) == Tiles(height=2, width=2)
     assert narrow.decode_batch(z).shape == (1, 5, 16, 16, 3)

@@ -7,7 +7,7 @@ import pytest
 import tiny_model
 
 import sora_jax as sora
-from sora_jax.diffusion import SAMPLERS, start
+from sora_jax.diffusion import SAMPLERS, start, step_cache
 from sora_jax.media import read_metadata
 from sora_jax.models.dit import timesteps
 from sora_jax.studio import programs
@@ -212,3 +212,41 @@ def test_noise_is_the_same_in_every_batch():
     draw = jax.jit(lambda seeds: jax.vmap(jax.random.key)(seeds))
     one, three = draw(np.uint32([7])), draw(np.uint32([1, 7, 2]))
     assert jax.random.key_data(one)[0].tolist() == jax.random.key_data(three)[1].tolist()
+
+
+def test_half_precision_keeps_what_steers_in_float32(pipeline, pair):
+    half = Pipeline(tiny_model.checkpoint(), "bfloat16", offload=True)
+    block = half.params["dit"]["blocks"]
+    assert block["ffn_in"]["kernel"].dtype == jnp.bfloat16
+    assert half.params["text"]["embedding"].dtype == jnp.bfloat16
+    steering = (
+        block["modulation"],
+        block["cross_norm"]["scale"],
+        half.params["dit"]["time"]["inner"]["kernel"],
+    )
+    assert {leaf.dtype.name for leaf in (*steering, *jax.tree.leaves(half.params["vae"]))} == {"float32"}
+    assert {type(leaf) for leaf in jax.tree.leaves(half.params["text"])} == {np.ndarray}
+    clips = half.generate(PAIR, seed=3, progress=False)
+    assert 1e-4 < np.abs(clips[0].frames - pair[0].frames).max() < 0.2
+    with pytest.raises(ValueError, match="bfloat16"):
+        Pipeline(tiny_model.checkpoint(), "int8")
+
+
+@pytest.mark.parametrize("cache", ["tea:0.3", "first-block:0.3"])
+def test_steps_left_out_come_near(pipeline, cache):
+    request = resolve(pipeline.config, PAIR, seed=3, steps=12)
+    whole = pipeline.sample(request)
+    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache)))
+    assert 2 <= int(done.cache["evaluations"]) < 12
+    error = np.square(np.asarray(done.x - whole)).mean() / np.square(np.asarray(whole)).mean()
+    assert 0 < error < 0.05
+    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache.split(":")[0] + ":1e-9")))
+    assert int(done.cache["evaluations"]) == 12
+    np.testing.assert_allclose(done.x, whole, atol=1e-4)
+
+
+def test_the_cache_is_in_the_metadata(pipeline):
+    clips = pipeline.generate(PAIR, seed=3, cache=0.3, progress=False)
+    assert clips[0].metadata["cache"] == "tea:0.3"
+    with pytest.raises(ValueError, match="first-block"):
+        pipeline.generate(PAIR, cache="magic:1", progress=False)
