@@ -1,31 +1,45 @@
-"""Times the operations on this machine.
+"""Times the operations on this machine, and what makes a model's sampling faster.
 
-sora-jax bench ops
+sora-jax bench ops --only convolution --seconds 3
 
-sora-jax bench ops --only convolution --seconds 3 --json
+sora-jax bench cache --model playground --steps 30
 """
 
 import dataclasses
 import json
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 __all__ = ["Args", "run"]
+
+PROMPT = "a red circle moves right"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
     """Options of `sora-jax bench`."""
 
-    what: tyro.conf.Positional[Literal["ops"]]
-    """What to time: `ops`, the lowerings of attention and convolution."""
+    what: tyro.conf.Positional[Literal["ops", "cache"]]
+    """What to time: `ops`, the lowerings of attention and convolution; `cache`, sampling with steps left out."""
     only: str = ""
     """Time only cases with this in their name."""
     seconds: float = 1.0
-    """Time for each lowering, forward and again for gradients."""
+    """Time for each lowering, forward and again for gradients (ops)."""
+    model: str = "playground"
+    """A model's name, or a folder of weights (cache)."""
+    prompt: tuple[str, ...] = (PROMPT,)
+    """What to sample, as one batch (cache)."""
+    steps: int | None = None
+    """Sampling steps; the model's default where not given (cache)."""
+    size: str | None = None
+    """WIDTHxHEIGHT in pixels; the model's default where not given (cache)."""
+    frames: int | None = None
+    """Frames; the model's default where not given (cache)."""
+    repeats: int = 3
+    """Runs of each setting, of which the fastest counts (cache)."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON in place of the table."""
 
@@ -34,8 +48,31 @@ def run(args: Args) -> int:
     """Times, and prints a table or JSON."""
     if not 0 < args.seconds <= 3600:
         raise ValueError(f"seconds is {args.seconds:g} and must be above 0 and at most 3600.")
+    if not 1 <= args.repeats <= 1000:
+        raise ValueError(f"repeats is {args.repeats} and must be from 1 to 1000.")
+    return {"ops": _ops, "cache": _cache}[args.what](args)
+
+
+def _print(title: str, words: tuple[str, ...], numbers: tuple[str, ...], rows: list[list[str]]) -> None:
+    """A table whose first columns are `words`; a line is drawn where the first one changes."""
     from rich.console import Console
     from rich.table import Table
+
+    table = Table(title=title)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    for i, row in enumerate(rows):
+        new = i == 0 or rows[i - 1][0] != row[0]
+        table.add_row(
+            row[0] if new else "", *row[1:], end_section=i + 1 < len(rows) and rows[i + 1][0] != row[0]
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _ops(args: Args) -> int:
+    from rich.console import Console
 
     from sora_jax.evals.bench.ops import CASES, measure
 
@@ -52,21 +89,65 @@ def run(args: Args) -> int:
     if args.as_json:
         print(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=2))
         return 0
-    table = Table(title="GFLOP/s, and how many times as fast as XLA's own")
-    for name in ("case", "lowering"):
-        table.add_column(name, no_wrap=True)
-    for name in ("forward", "times", "gradients", "times"):
-        table.add_column(name, justify="right")
-    for i, figure in enumerate(figures):
-        new = i == 0 or figures[i - 1].case != figure.case
-        table.add_row(
-            figure.case if new else "",
+    rows = [
+        [
+            figure.case,
             figure.lowering,
             f"{figure.forward:.0f}",
             f"{figure.forward_ratio:.1f}",
             f"{figure.gradients:.0f}",
             f"{figure.gradients_ratio:.1f}",
-            end_section=i + 1 < len(figures) and figures[i + 1].case != figure.case,
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        ]
+        for figure in figures
+    ]
+    numbers = ("forward", "times", "gradients", "times")
+    _print("GFLOP/s, and how many times as fast as XLA's own", ("case", "lowering"), numbers, rows)
+    return 0
+
+
+def _model(args: Args) -> tuple[Any, Any]:
+    """The pipeline, and the request that the options make."""
+    from sora_jax.studio.pipeline import load
+    from sora_jax.studio.request import resolve
+
+    pipeline = load(args.model)
+    sizes = {"steps": args.steps, "size": args.size, "frames": args.frames}
+    return pipeline, resolve(pipeline.config, args.prompt, **sizes)
+
+
+def _cache(args: Args) -> int:
+    from rich.console import Console
+
+    from sora_jax.evals.bench.cache import choices, measure, measured_ratios
+
+    pipeline, request = _model(args)
+    figures = []
+    with Console(stderr=True).status("measuring the run without a cache") as status:
+        ratios = measured_ratios(pipeline, request)
+        caches = [choice for choice in choices(ratios) if args.only in choice[0]]
+        if not caches:
+            raise ValueError(f"no rule has {args.only!r} in its name: they are tea, first-block and mag.")
+        for figure in measure(pipeline, request, caches, args.repeats):
+            figures.append(figure)
+            status.update(f"measured {figure.rule} at {figure.threshold:g}")
+    if args.as_json:
+        rows = [dataclasses.asdict(figure) for figure in figures]
+        print(json.dumps({"ratios": [float(ratio) for ratio in ratios], "figures": rows}, indent=2))
+        return 0
+    rows = [
+        [
+            figure.rule,
+            str(figure.order),
+            f"{figure.threshold:g}",
+            f"{figure.evaluations}/{figure.steps}",
+            f"{figure.seconds:.2f}",
+            f"{figure.speed_up:.2f}",
+            f"{figure.psnr:.1f}",
+            f"{figure.worst:.1f}",
+        ]
+        for figure in figures
+    ]
+    numbers = ("threshold", "evaluated", "seconds", "times as fast", "PSNR", "worst clip")
+    title = f"{pipeline.config.name}, {request.sampler}: steps left out, against the run without"
+    _print(title, ("rule", "order"), numbers, rows)
     return 0

@@ -40,6 +40,10 @@ COMMANDS = {
         "sora-jax convert runs/dit/weights exported --format diffusers",
     ),
     "eval": Command("Measure how well a model follows prompts.", "sora-jax eval playground --count 200"),
+    "parity": Command(
+        "Compare a published checkpoint with diffusers, network by network.",
+        "sora-jax parity Wan2.1-T2V-1.3B-Diffusers",
+    ),
     "bench": Command("Time the operations on this machine.", "sora-jax bench ops"),
 }
 

@@ -1,40 +1,67 @@
 """Rectified flow with a noise level for every token: training draws, guidance, samplers, generations."""
 
+from sora_jax.diffusion.cache import (
+    FirstBlock,
+    MagCache,
+    StepCache,
+    TeaCache,
+    cached,
+    magnitude_ratios,
+    step_cache,
+)
 from sora_jax.diffusion.conditions import PerStep, at_step
 from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, noise_from_velocity, velocity
-from sora_jax.diffusion.generation import Generation, finish, remask, run, start, step
+from sora_jax.diffusion.generation import Generation, finish, prepare, remask, run, start, step
 from sora_jax.diffusion.guidance import Guided, guide, interval, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
 from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
 from sora_jax.diffusion.saved import restore, save
-from sora_jax.diffusion.schedule import LogitNormal, capped, sampling_sigmas, scaled, shift, staggered
+from sora_jax.diffusion.schedule import (
+    LogitNormal,
+    capped,
+    dpmpp_sigmas,
+    euler_sigmas,
+    sampling_sigmas,
+    scaled,
+    shift,
+    staggered,
+)
 
 __all__ = [
     "SAMPLERS",
     "TEXT_TO_VIDEO",
     "DPMSolverPP",
     "Euler",
+    "FirstBlock",
     "Generation",
     "Guided",
     "Heun",
     "LevelMix",
     "LogitNormal",
+    "MagCache",
     "PerStep",
     "Sampler",
+    "StepCache",
     "Stepper",
+    "TeaCache",
     "UniPC",
     "at_step",
+    "cached",
     "capped",
     "data_from_velocity",
+    "dpmpp_sigmas",
     "draw_batch",
     "draw_levels",
     "draw_unknown",
+    "euler_sigmas",
     "finish",
     "flow_loss",
     "guide",
     "interpolate",
     "interval",
+    "magnitude_ratios",
     "noise_from_velocity",
+    "prepare",
     "ramp",
     "remask",
     "restore",
@@ -47,5 +74,6 @@ __all__ = [
     "staggered",
     "start",
     "step",
+    "step_cache",
     "velocity",
 ]

@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from sora_jax.typing import Array, Int, PyTree
+from sora_jax.typing import Array, Bool, Int, PyTree
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["values", "index"], meta_fields=[])
@@ -33,10 +33,18 @@ class PerStep:
         return values[jnp.minimum(step, len(values) - 1)]
 
 
+def _changes(node):
+    return isinstance(node, PerStep)
+
+
 def at_step(cond: PyTree, step: Int[Array, ""]) -> PyTree:
     """`cond` as step `step` sees it: every `PerStep` in the tree becomes its array of that step."""
+    return jax.tree.map(lambda node: node.at(step) if _changes(node) else node, cond, is_leaf=_changes)
 
-    def changes(node):
-        return isinstance(node, PerStep)
 
-    return jax.tree.map(lambda node: node.at(step) if changes(node) else node, cond, is_leaf=changes)
+def changed_at(cond: PyTree, step: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether step `step` sees another `cond` than the step before it."""
+    varying = [leaf for leaf in jax.tree.leaves(cond, is_leaf=_changes) if _changes(leaf)]
+    before = jnp.maximum(step - 1, 0)
+    changes = [jnp.any(leaf.at(step) != leaf.at(before)) for leaf in varying]
+    return functools.reduce(jnp.logical_or, changes, jnp.zeros((), bool))

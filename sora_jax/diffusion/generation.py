@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from sora_jax.diffusion.conditions import at_step
+from sora_jax.diffusion.cache import Cached
+from sora_jax.diffusion.conditions import at_step, changed_at
 from sora_jax.diffusion.flow import align, interpolate
 from sora_jax.diffusion.samplers import Stepper, UniPC
 from sora_jax.typing import Array, Bool, Float, Int, PRNGKeyArray, PyTree
@@ -28,7 +29,7 @@ Velocity = Callable[[Array, Array, PyTree], Array]
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["x", "unknown", "sigmas", "step", "memory", "key"],
+    data_fields=["x", "unknown", "sigmas", "step", "memory", "cache", "key"],
     meta_fields=["stepper"],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Generation:
     step: Int[Array, ""]
     """Steps done."""
     memory: PyTree
+    cache: dict[str, Array] = dataclasses.field(default_factory=dict)
+    """What a `Cached` velocity remembers."""
     key: PRNGKeyArray
     stepper: Stepper
 
@@ -133,14 +136,35 @@ def start(
     return dataclasses.replace(gen, x=x, memory=stepper.init(x))
 
 
-def step(gen: Generation, velocity: Velocity, cond: PyTree = None) -> Generation:
-    """One step along the schedule. Any `PerStep` in `cond` is read at this step."""
-    cond = at_step(cond, gen.step)
-    batch = gen.x.shape[:2]
+def _per_frame(gen, sigma):
+    return jnp.broadcast_to(sigma, gen.x.shape[:2] + sigma.shape[2:])
+
+
+def prepare(gen: Generation, velocity: Cached, cond: PyTree = None) -> Generation:
+    """The generation with room for what a cached velocity remembers: once, before its next step."""
+    sigma = _per_frame(gen, gen.level(gen.step))
+    return dataclasses.replace(gen, cache=velocity.start(gen.x, sigma, at_step(cond, gen.step)))
+
+
+def step(gen: Generation, velocity: Velocity | Cached, cond: PyTree = None) -> Generation:
+    """One step along the schedule. Any `PerStep` in `cond` is read at this step.
+
+    Raises:
+        ValueError: the velocity is cached, and the generation isn't prepared for it.
+    """
+    if isinstance(velocity, Cached) and not gen.cache:
+        raise ValueError("the velocity is cached and the generation remembers nothing; `prepare` it first")
+    changed, cond = changed_at(cond, gen.step), at_step(cond, gen.step)
+    cache = gen.cache
 
     def evaluate(x, i):
+        nonlocal cache
         sigma = gen.level(i)
-        v = velocity(x, jnp.broadcast_to(sigma, batch + sigma.shape[2:]), cond).astype(jnp.float32)
+        inputs = (x, _per_frame(gen, sigma), cond)
+        if isinstance(velocity, Cached):
+            v, cache = velocity(*inputs, cache, i, gen.steps, changed)
+        else:
+            v = velocity(*inputs).astype(jnp.float32)
         # A model isn't trained at known tokens: nothing that it says of them goes on.
         return jnp.where(sigma[..., None] > 0, v, 0)
 
@@ -150,11 +174,14 @@ def step(gen: Generation, velocity: Velocity, cond: PyTree = None) -> Generation
     x, memory = gen.stepper.step(gen.x, gen.memory, gen.step, level, evaluate)
     # Known tokens, and frames that wait or are done, keep their bits.
     x = jnp.where(level(gen.step) != level(gen.step + 1), x, gen.x)
-    return dataclasses.replace(gen, x=x, memory=memory, step=gen.step + 1)
+    return dataclasses.replace(gen, x=x, memory=memory, cache=cache, step=gen.step + 1)
 
 
 def run(
-    gen: Generation, velocity: Velocity, cond: PyTree = None, steps: Int[Array, ""] | int | None = None
+    gen: Generation,
+    velocity: Velocity | Cached,
+    cond: PyTree = None,
+    steps: Int[Array, ""] | int | None = None,
 ) -> Generation:
     """`steps` more steps, or all that are left, as one scan. Steps past the end do nothing.
 
@@ -183,7 +210,7 @@ def remask(gen: Generation, unknown: Array, known: Array | None = None) -> Gener
     """Change what is known, at any step.
 
     Tokens that `unknown` frees are noised to the level of this step; those it fixes take their values from
-    `known` (or stay as they are). The stepper forgets the past.
+    `known` (or stay as they are). The stepper and the cache forget the past.
     """
     unknown = _mask(unknown, gen.x.shape)
     edited = dataclasses.replace(gen, unknown=unknown)
@@ -192,4 +219,5 @@ def remask(gen: Generation, unknown: Array, known: Array | None = None) -> Gener
     x = jnp.where(freed, interpolate(gen.x, eps, edited.level(gen.step)), gen.x)
     if known is not None:
         x = jnp.where(unknown[..., None], x, jnp.asarray(known, jnp.float32))
-    return dataclasses.replace(edited, x=x, memory=gen.stepper.init(x))
+    cache = gen.cache | ({"age": jnp.int32(0)} if gen.cache else {})
+    return dataclasses.replace(edited, x=x, memory=gen.stepper.init(x), cache=cache)

@@ -28,6 +28,7 @@ def save(path: str | os.PathLike, gen: Generation) -> None:
         "key": str(jax.random.key_impl(gen.key)),
     }
     arrays = {name: getattr(gen, name) for name in ("x", "unknown", "sigmas", "step")}
+    arrays |= {f"cache.{name}": array for name, array in gen.cache.items()}
     arrays |= {f"memory{jax.tree_util.keystr(at)}": leaf for at, leaf in _leaves(gen.memory)}
     arrays |= {
         "key": jax.random.key_data(gen.key),
@@ -66,6 +67,11 @@ def restore(path: str | os.PathLike) -> Generation:
         return Generation(
             **{name: jnp.asarray(arrays[name]) for name in ("x", "unknown", "sigmas", "step")},
             memory=jax.tree.unflatten(jax.tree.structure(memory), leaves),
+            cache={
+                name.removeprefix("cache."): jnp.asarray(array)
+                for name, array in arrays.items()
+                if name.startswith("cache.")
+            },
             key=jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=header["key"]),
             stepper=stepper,
         )

@@ -15,8 +15,8 @@ import numpy as np
 
 from sora_jax.typing import Array, Float, PRNGKeyArray, typed
 
-# Wan's published scheduler ends its linspace at 1/1000 of 1000 training steps, and keeps σ off 1, where
-# log(1 - σ) is infinite (diffusers' UniPCMultistepScheduler with flow sigmas).
+# The published schedulers end their linspace at 1/1000 of 1000 training steps, and UniPC's keeps σ off 1, where
+# log(1 - σ) is infinite (diffusers' schedulers, with flow sigmas).
 TRAINING_STEPS = 1000
 BELOW_ONE = 1e-6
 
@@ -26,19 +26,45 @@ def shift(sigma, s):
     return s * sigma / (1 + (s - 1) * sigma)
 
 
-@typed
-def sampling_sigmas(steps: int, s: float | int = 1.0) -> Float[np.ndarray, "levels"]:
-    """The levels of a sampling run as Wan's scheduler has them: float32 [steps + 1], from 1 - 1e-6 to 0.
-
-    Raises:
-        ValueError: `steps` is below 1, or the shift `s` isn't positive.
-    """
+def _check(steps, s):
     if steps < 1:
         raise ValueError(f"{steps} sampling steps were asked for; ask for at least 1")
     if not s > 0:
         raise ValueError(f"the shift is {s}; it must be positive (1 leaves the levels as they are)")
+
+
+def _to_zero(sigmas):
+    return np.append(sigmas, 0).astype(np.float32)
+
+
+@typed
+def sampling_sigmas(steps: int, s: float | int = 1.0) -> Float[np.ndarray, "levels"]:
+    """The levels of a sampling run as Wan's UniPC has them: float32 [steps + 1], from 1 - 1e-6 to 0.
+
+    Raises:
+        ValueError: `steps` is below 1, or the shift `s` isn't positive.
+    """
+    _check(steps, s)
     sigmas = shift(np.linspace(1, 1 / TRAINING_STEPS, steps + 1)[:-1], s)
-    return np.append(np.minimum(sigmas, 1 - BELOW_ONE), 0).astype(np.float32)
+    return _to_zero(np.minimum(sigmas, 1 - BELOW_ONE))
+
+
+@typed
+def dpmpp_sigmas(steps: int, s: float | int = 1.0) -> Float[np.ndarray, "levels"]:
+    """As `sampling_sigmas`, of the published DPM-Solver++: equal parts of [0, 0.999], shifted."""
+    _check(steps, s)
+    sigmas = shift(1 - np.linspace(1, 1 / TRAINING_STEPS, steps + 1), s)
+    return _to_zero(sigmas[:0:-1])
+
+
+@typed
+def euler_sigmas(steps: int, s: float | int = 1.0) -> Float[np.ndarray, "levels"]:
+    """As `sampling_sigmas`, of the published Euler: from 1 to the least training level, shifted twice at that end."""
+    _check(steps, s)
+    # The ends are shifted in float32, and all levels between them again in float64: so it is published.
+    ends = np.asarray([1, 1 / TRAINING_STEPS], np.float32)
+    most, least = shift(ends, np.float32(s)).astype(np.float64) * TRAINING_STEPS
+    return _to_zero(shift(np.linspace(most, least, steps) / TRAINING_STEPS, s))
 
 
 @typed

@@ -30,7 +30,7 @@ class SamplingDefaults:
     """1 is no guidance (arXiv 2207.12598)."""
     guidance_2: float | None = None
     """That of the expert of low noise; None is the same."""
-    sampler: Literal["euler", "heun", "unipc"] = "unipc"
+    sampler: Literal["unipc", "dpmpp", "heun", "euler"] = "unipc"
     height: int
     """Pixels, as is width."""
     width: int
@@ -71,6 +71,8 @@ class ModelConfig:
     flow_shift: float
     mask_text: bool = True
     """Whether padding after the prompt is hidden from the denoiser. Wan's networks see it, as zeros."""
+    whole_timesteps: bool = False
+    """Whether samplers whose published form cuts the fraction off 1000·σ do so, as Wan's networks are sampled."""
     defaults: SamplingDefaults
 
     def __post_init__(self):
@@ -234,6 +236,7 @@ _WAN2_1_T2V_1_3B = ModelConfig(
     known_frames=False,
     flow_shift=3.0,
     mask_text=False,
+    whole_timesteps=True,
     defaults=SamplingDefaults(height=480, width=832, frames=81, fps=16.0, negative_prompt=_WAN_NEGATIVE),
 )
 

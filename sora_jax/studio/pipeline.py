@@ -1,7 +1,7 @@
 """Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -9,14 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion import SAMPLERS, Guided, PerStep, finish
+from sora_jax.diffusion import SAMPLERS, Generation, Guided, PerStep, StepCache, finish
 from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
+from sora_jax.models.vae import denormalize, normalize
+from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
 from sora_jax.studio import programs
 from sora_jax.studio.image import Known, Picture, aspect_of, check_pictures, known_of, pixels_of
+from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
+from sora_jax.studio.precision import keep_as
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
-from sora_jax.studio.request import Request, check_memory, resolve
+from sora_jax.studio.request import Request, resolve
 from sora_jax.weights import Checkpoint
 from sora_jax.weights import load as load_checkpoint
 
@@ -24,16 +28,20 @@ __all__ = ["Pipeline", "load"]
 
 
 def load(
-    model: str | Path = "playground", *, mesh: jax.sharding.Mesh | None = None, dtype: Any = jnp.float32
+    model: str | Path = "playground",
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    dtype: Any = jnp.float32,
+    offload: bool | None = None,
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `mesh` is the devices that the parameters are cut over (`sora_jax.parallel.make_mesh`), `dtype` that of the
-    matrices and their products; see `sora_jax.weights.load`.
+    `mesh` is the devices that the parameters are cut over (`sora_jax.parallel.make_mesh`); `dtype` and `offload` as
+    of `Pipeline`.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model, dtype, mesh), dtype)
+    return Pipeline(load_checkpoint(model, dtype, mesh), dtype, offload)
 
 
 def _world(config: ModelConfig) -> str:
@@ -47,49 +55,95 @@ def _world(config: ModelConfig) -> str:
 
 
 class Pipeline:
-    """A model, ready to sample. Its parameters lie on the device; each of its methods compiles once a shape.
+    """A model, ready to sample. Each of its methods compiles once a shape.
 
-    `config` has the networks' sizes and the sampling defaults. `dtype` is that of the matmuls.
+    Args:
+        checkpoint: the networks' parameters and config, and the tokenizer.
+        dtype: float32, bfloat16 or float16: of the denoiser's and the text encoder's matrices and their products.
+            Norms, modulation, the noise level's embedding and the autoencoder stay in float32.
+        offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
+            not given, where all parameters would fill more than half of the device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32):
+    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32, offload: bool | None = None):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
-        self.params = jax.device_put(checkpoint.params)
         self.dtype = jnp.dtype(dtype)
+        params = keep_as(checkpoint.params, self.dtype)
+        if offload is None:
+            total = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+            offload = jax.default_backend() != "cpu" and 2 * total > device_memory()
+        self.params = {
+            name: jax.tree.map(np.asarray, tree) if offload and name == "text" else jax.device_put(tree)
+            for name, tree in params.items()
+        }
 
-    def encode_text(self, prompts: Sequence[str]) -> tuple[jax.Array, np.ndarray]:
-        """Features float[b, s, d] of the prompts and bool[b, s], true on their words. "" is allowed."""
+    def encode_text(self, prompts: Sequence[str]) -> jax.Array:
+        """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
         ids, mask = self.tokenizer(list(prompts))
-        features = programs.encode_text(
-            self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype
-        )
-        return features, mask
+        return programs.encode_text(self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype)
 
-    def denoise(
-        self, latents: Any, timestep: Any, text: Any, text_mask: Any = None, image: Any = None
-    ) -> jax.Array:
-        """The velocity float[b, t, h, w, c] of latents x_σ; timestep is 1000·σ, [b], [b, t] or [b, n].
+    def denoise(self, latents: Any, timestep: Any, text: Any, image: Any = None) -> jax.Array:
+        """The velocity v = ε - x₀ of noised latents x_σ, of their shape. Of two experts it is that of high noise.
 
-        `image` are tokens [b, m, e] for a network that takes some. Of two experts it is that of high noise.
+        Args:
+            latents: [t, h, w, c] or [b, t, h, w, c], with what an image-to-video network sees beside the noise.
+            timestep: 1000·σ, one number or [b], [b, t] or [b, n]; for one clip also [t] or [n].
+            text: features as `encode_text` gives them, [s, d] or [b, s, d].
+            image: tokens [b, m, e] for a network that takes some.
         """
-        inputs = (latents, timestep, text, text_mask, image)
-        return programs.denoise(self.params["dit"], *inputs, config=self.config.dit, dtype=self.dtype)
+        x, level, features = jnp.asarray(latents), jnp.asarray(timestep, jnp.float32), jnp.asarray(text)
+        single = x.ndim == 4
+        x = x[None] if single else x
+        features = features[None] if features.ndim == 2 else features
+        level = jnp.broadcast_to(level, x.shape[:1]) if level.ndim == 0 else level
+        level = level[None] if single and level.ndim == 1 else level
+        v = programs.denoise(
+            self.params["dit"],
+            x,
+            level,
+            jnp.broadcast_to(features, (x.shape[0], *features.shape[1:])),
+            image,
+            config=self.config.dit,
+            dtype=self.dtype,
+            masked=self.config.mask_text,
+        )
+        return v[0] if single else v
 
     def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
-        """Normalised latents [t', h', w', c] of a clip, or a batch of them, of pixels [b, t, h, w, 3].
+        """Normalised latents [t', h', w', c] of a clip or its pixels [t, h, w, 3]; [b, ...] of [b, t, h, w, 3].
 
         Raises ValueError for a size that doesn't fit, naming the nearest that does.
         """
-        batch = clip.frames[None] if isinstance(clip, Clip) else np.asarray(clip, np.float32)
-        self.config.vae.latent_shape(*batch.shape[1:4])
-        latents = programs.encode(self.params["vae"], batch, config=self.config.vae, dtype=self.dtype)
-        return latents[0] if isinstance(clip, Clip) else latents
+        pixels = np.asarray(clip.frames if isinstance(clip, Clip) else clip, np.float32)
+        batch = pixels[None] if pixels.ndim == 4 else pixels
+        vae = self.config.vae
+        if tiles := self._tiles(len(batch), vae.latent_shape(*batch.shape[1:4])):
+            means = [encode_tiled(self.params["vae"], one[None], vae, tiles)[0] for one in batch]
+            latents = normalize(jnp.asarray(np.concatenate(means)), vae)
+        else:
+            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=jnp.float32)
+        return latents[0] if pixels.ndim == 4 else latents
 
     def decode_batch(self, latents: Any) -> np.ndarray:
         """Pixels float32 [b, t, h, w, 3] in [-1, 1] of normalised latents [b, t', h', w', c]."""
-        pixels = programs.decode(self.params["vae"], latents, config=self.config.vae, dtype=self.dtype)
-        return np.asarray(pixels)
+        vae = self.config.vae
+        if tiles := self._tiles(len(latents), latents.shape[1:]):
+            raw = denormalize(jnp.asarray(latents), vae)
+            clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
+            return np.clip(np.concatenate(clips), -1, 1)
+        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32))
+
+    def _fused(self) -> bool:
+        """Whether attention runs in a kernel that keeps its logits off the memory."""
+        half = self.dtype in (jnp.bfloat16, jnp.float16)
+        width = self.config.dit.head_width
+        return jax.default_backend() == "gpu" and half and width % 8 == 0 and width <= 128
+
+    def _tiles(self, clips: int, latent: tuple[int, ...]) -> Tiles | None:
+        """How so many clips of latents (t', h', w', c) are coded beside the weights; None is at once."""
+        free = int(SHARE * device_memory()) - held_bytes(self.params)
+        return plan_tiles(self.config.vae, clips, (latent[0], latent[1], latent[2]), free)
 
     def decode(self, latents: Any, fps: float | None = None) -> Clip:
         """The clip of normalised latents [t', h', w', c]; fps is the model's default unless given."""
@@ -120,6 +174,8 @@ class Pipeline:
         sampler: str | None = None,
         image: Picture | None = None,
         last_image: Picture | None = None,
+        latents: Any = None,
+        cache: float | str | StepCache | None = None,
         progress: bool | Report = True,
     ) -> Clip | list[Clip]:
         """A clip of a prompt; a list for several prompts, or for `variations` of each, made as one batch.
@@ -136,10 +192,14 @@ class Pipeline:
             guidance: one number or one a step (arXiv 2207.12598); 1 is no guidance and half the work.
             guidance_2: that of the expert of low noise, where there are two (Wan 2.2 A14B).
             negative: what to steer away from.
-            sampler: euler, heun, unipc, ...
+            sampler: unipc, dpmpp, heun or euler.
             image: what the clip starts with: a file, a clip (its first frame), a PIL image or pixels [h, w, 3].
                 Without size and aspect the clip has its shape; its middle is cut out to fit.
             last_image: what it ends with, where the model takes one.
+            latents: the noise to start from in place of the seed's, [t', h', w', c] for every clip or one for
+                each, [b, t', h', w', c].
+            cache: leave out steps whose velocity changes by less than this threshold, such as 0.1, by TeaCache's
+                rule; "first-block:0.1" is another's, and a `StepCache` says it all.
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
@@ -167,29 +227,44 @@ class Pipeline:
             guidance_2=guidance_2,
             negative=negative,
             sampler=sampler,
+            cache=cache,
         )
-        check_memory(self.config, request)
+        check_memory(self.config, request, held_bytes(self.params), self._fused())
         with contextlib.ExitStack() as stack:
             if callable(progress):
                 report: Report = progress
             else:
                 report = stack.enter_context(bar()) if progress else lambda done, total: None
-            clips = self._clips(request, report, pictures)
+            clips = self._clips(request, report, latents, pictures)
         return clips[0] if single and variations is None else clips
 
     def sample(
         self,
         request: Request,
         report: Report = lambda done, total: None,
+        noise: Any = None,
         pictures: Sequence[np.ndarray] = (),
     ) -> jax.Array:
-        """The latents [b, t', h', w', c] of a resolved request; `pictures`: its first, and last, image (uint8)."""
+        """The latents [b, t', h', w', c] of a resolved request; arguments as of `steps`."""
+        for generation in self.steps(request, noise, pictures):
+            report(int(generation.step), request.steps)
+        return finish(generation)
+
+    def steps(
+        self, request: Request, noise: Any = None, pictures: Sequence[np.ndarray] = ()
+    ) -> Iterator[Generation]:
+        """The generation of a resolved request before its first step and after each.
+
+        It starts from the noise of the seeds or from `noise`; `pictures` are its first, and last, image (uint8).
+        """
         config, size = self.config, request.size
+        shape = config.vae.latent_shape(size.frames, size.height, size.width)
+        if noise is not None:
+            noise = _noise_of(noise, (len(request.prompts), *shape))
         sampler = SAMPLERS[request.sampler]
         texts = [*request.prompts, request.negative] if request.guided else list(request.prompts)
         ids, mask = self.tokenizer(texts)
         sigmas = sampler.schedule(request.steps, config.flow_shift)
-        report(0, request.steps)
         known = Known()
         if pictures:
             rows = len(request.prompts)
@@ -202,9 +277,10 @@ class Pipeline:
             np.asarray(sigmas, np.float32),
             known.latents,
             known.unknown,
+            noise,
             config=config.text,
             dtype=self.dtype,
-            shape=config.vae.latent_shape(size.frames, size.height, size.width),
+            shape=shape,
             sampler=sampler,
             guided=request.guided,
             masked=config.mask_text,
@@ -214,23 +290,40 @@ class Pipeline:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
             against = programs.Told(*negative, known.tokens, known.beside)
             cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
-        for done in range(1, request.steps + 1):
+        options = {"config": config.dit, "dtype": self.dtype}
+        if request.cache is not None:
+            generation = programs.remember(self.params["dit"], generation, cond, request.cache, **options)
+        yield generation
+        whole = config.whole_timesteps and sampler.whole_timesteps
+        for done in range(request.steps):
             # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
-            expert = self.params[config.expert(sigmas[done - 1])]
+            expert = self.params[config.expert(sigmas[done])]
             generation = programs.advance(
-                expert, generation, cond, np.int32(1), config=config.dit, dtype=self.dtype
+                expert, generation, cond, np.int32(1), request.cache, whole=whole, **options
             )
-            jax.block_until_ready(generation.step)
-            report(done, request.steps)
-        return finish(generation)
+            yield jax.block_until_ready(generation)
 
-    def _clips(self, request: Request, report: Report, pictures: Sequence[np.ndarray]) -> list[Clip]:
-        pixels = self.decode_batch(self.sample(request, report, pictures))
-        about = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+    def _clips(
+        self, request: Request, report: Report, noise: Any, pictures: Sequence[np.ndarray]
+    ) -> list[Clip]:
+        pixels = self.decode_batch(self.sample(request, report, noise, pictures))
+        about: dict[str, Any] = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+        if noise is not None:
+            about["seed"] = None  # no seed makes it again
         return [
             Clip(frames, request.size.fps, {**request.settings(row), **about})
             for row, frames in enumerate(pixels)
         ]
+
+
+def _noise_of(latents: Any, shape: tuple[int, ...]) -> np.ndarray:
+    noise = np.asarray(latents, np.float32)
+    if noise.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"latents has shape {noise.shape}: clips of this size start from noise of {shape[1:]}, or of {shape}, "
+            "one for each."
+        )
+    return np.broadcast_to(noise, shape)
 
 
 def _version() -> str:

@@ -9,13 +9,36 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sora_jax.diffusion import Generation, Guided, Sampler, guide, run, start
+from sora_jax.diffusion import (
+    FirstBlock,
+    Generation,
+    Guided,
+    MagCache,
+    Sampler,
+    StepCache,
+    cached,
+    guide,
+    prepare,
+    run,
+    start,
+)
 from sora_jax.models.dit import DiT, DiTConfig, timesteps
+from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
 
-__all__ = ["Told", "advance", "begin", "decode", "denoise", "encode", "encode_image", "encode_text"]
+__all__ = [
+    "Told",
+    "advance",
+    "begin",
+    "decode",
+    "denoise",
+    "encode",
+    "encode_image",
+    "encode_text",
+    "remember",
+]
 
 
 class Told(NamedTuple):
@@ -29,6 +52,10 @@ class Told(NamedTuple):
     """Tokens [b, m, e]."""
     beside: Any = None
     """Channels [b, t, h, w, k] after those of the noise."""
+
+    def joined(self, x: Any) -> Any:
+        """x [b, t, h, w, c] with what lies beside it."""
+        return x if self.beside is None else jnp.concatenate([x, self.beside.astype(x.dtype)], axis=-1)
 
 
 def _text(params: Any, ids: Any, mask: Any, config: TextConfig, dtype: Any) -> jax.Array:
@@ -48,20 +75,22 @@ def encode_image(params: Any, pixels: Any, *, config: ImageConfig, dtype: Any) -
     return tokens
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "masked"))
 def denoise(
     params: Any,
     x: Any,
     timestep: Any,
     text: Any,
-    text_mask: Any = None,
     image: Any = None,
     *,
     config: DiTConfig,
     dtype: Any,
+    masked: bool,
 ) -> jax.Array:
-    """One evaluation of the denoiser."""
-    inputs = (x, timestep, text, text_mask, None, image)
+    """One evaluation of the denoiser; `masked` hides the text's padding from it."""
+    # The encoder gives 0 for padding and nothing else.
+    mask = jnp.any(text != 0, axis=-1) if masked else None
+    inputs = (x, timestep, text, mask, None, image)
     return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
 
@@ -74,6 +103,7 @@ def begin(
     sigmas: Any,
     known: Any = None,
     unknown: Any = None,
+    noise: Any = None,
     *,
     config: TextConfig,
     dtype: Any,
@@ -85,33 +115,71 @@ def begin(
     """The generation before its first step, and the text of its prompts and of the negative: (features, mask).
 
     ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
-    sigmas: [steps + 1]; known, unknown: as `diffusion.start` takes them; shape: (t, h, w, c) of one clip's
+    sigmas: [steps + 1]; known, unknown, noise: as `diffusion.start` takes them; shape: (t, h, w, c) of one clip's
     latents; masked: whether the denoiser sees the mask.
     """
     text = _text(params, ids, mask, config, dtype)
     b = seeds.shape[0]
     # A key for each clip, so that its noise is the same in any batch.
     keys = jax.vmap(jax.random.key)(seeds)
-    generation = start(keys, (b, *shape), sigmas, stepper=sampler.stepper, known=known, unknown=unknown)
+    generation = start(
+        keys, (b, *shape), sigmas, stepper=sampler.stepper, known=known, unknown=unknown, noise=noise
+    )
     seen = jnp.asarray(mask) if masked else None
     parts = [jax.tree.map(lambda a, rows=rows: a[rows], (text, seen)) for rows in (slice(b), slice(b, None))]
     return generation, parts[0], parts[1] if guided else None
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
-def advance(
-    params: Any, generation: Generation, cond: Any, steps: Any, *, config: DiTConfig, dtype: Any
-) -> Generation:
-    """`steps` (an array: one program for any number) more; cond: `Told`, or `Guided` of two."""
+def _velocity(
+    params: Any, cond: Any, cache: StepCache | None, config: DiTConfig, dtype: Any, whole: bool
+) -> Any:
+    """The denoiser as the sampler takes it: guided where `cond` is, evaluated as the cache's rule says."""
 
-    def velocity(x, sigma, cond: Told) -> Any:
-        level = timesteps(sigma, config.patch)
-        x = x if cond.beside is None else jnp.concatenate([x, cond.beside.astype(x.dtype)], axis=-1)
-        inputs = (x, level, cond.text, cond.mask, None, cond.image)
+    def level(sigma):
+        told = timesteps(sigma, config.patch)
+        return jnp.floor(told) if whole else told
+
+    def velocity(x, sigma, told: Told) -> Any:
+        inputs = (told.joined(x), level(sigma), told.text, told.mask, None, told.image)
         return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
+    def signal(x, sigma, cond):
+        told: Told = cond.positive if isinstance(cond, Guided) else cond
+        inputs = (params, told.joined(x), level(sigma))
+        if isinstance(cache.rule, FirstBlock):  # pyright: ignore[reportOptionalMemberAccess]
+            return first_block(*inputs, told.text, told.mask, told.image, config, dtype)
+        return modulated_input(*inputs, config, dtype)
+
     guided = guide(velocity) if isinstance(cond, Guided) else velocity
-    return run(generation, guided, cond, steps)
+    if cache is None:
+        return guided
+    return cached(guided, cache, None if isinstance(cache.rule, MagCache) else signal)
+
+
+def remember(
+    params: Any, generation: Generation, cond: Any, cache: StepCache, *, config: DiTConfig, dtype: Any
+) -> Generation:
+    """The generation with room for what `advance` with this cache remembers."""
+    return prepare(generation, _velocity(params, cond, cache, config, dtype, False), cond)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "whole"))
+def advance(
+    params: Any,
+    generation: Generation,
+    cond: Any,
+    steps: Any,
+    cache: StepCache | None = None,
+    *,
+    config: DiTConfig,
+    dtype: Any,
+    whole: bool = False,
+) -> Generation:
+    """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two.
+
+    cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
+    """
+    return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))

@@ -2,17 +2,17 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sora_jax.diffusion.cache import StepCache, setting_of, step_cache
 from sora_jax.diffusion.samplers import SAMPLERS
 from sora_jax.models.config import ModelConfig
 from sora_jax.studio.size import ClipSize, resolve_size
 
-__all__ = ["Request", "check_memory", "check_request", "memory_needed", "resolve"]
+__all__ = ["Request", "check_request", "resolve"]
 
 
 MAX_BATCH = 256
@@ -33,6 +33,8 @@ class Request:
     """The guidance of each step."""
     negative: str
     sampler: str
+    cache: StepCache | None = None
+    """Which steps are skipped; None evaluates them all."""
 
     @property
     def guided(self) -> bool:
@@ -49,6 +51,7 @@ class Request:
             "guidance": self.guidance[0] if same else list(self.guidance),
             "negative": self.negative,
             "sampler": self.sampler,
+            **({"cache": setting_of(self.cache)} if self.cache else {}),
             **dataclasses.asdict(self.size),
         }
 
@@ -91,6 +94,7 @@ def resolve(
     guidance_2: float | None = None,
     negative: str | None = None,
     sampler: str | None = None,
+    cache: float | str | StepCache | None = None,
 ) -> Request:
     """The request, with the model's defaults where nothing is said. See `Pipeline.generate`."""
     check_request(variations=variations, steps=steps, guidance=guidance, seed=seed)
@@ -132,35 +136,5 @@ def resolve(
         guidance=tuple(float(g) for g in curve),
         negative=" ".join(negative.split()),
         sampler=sampler,
+        cache=None if cache is None else step_cache(cache),
     )
-
-
-def memory_needed(config: ModelConfig, request: Request) -> int:
-    """About how many bytes the request takes at its worst moment, the weights not counted.
-
-    An estimate to refuse what can't work: attention's logits in full and a few copies of the widest features.
-    """
-    size, dit, vae = request.size, config.dit, config.vae
-    batch = len(request.prompts)
-    t, h, w, _ = vae.latent_shape(size.frames, size.height, size.width)
-    tokens = (t // dit.patch[0]) * (h // dit.patch[1]) * (w // dit.patch[2])
-    per_token = 6 * dit.width + 2 * dit.ffn_width + dit.heads * tokens
-    denoiser = 4 * batch * (2 if request.guided else 1) * tokens * per_token
-    positions = size.frames * (size.height // vae.patch_size) * (size.width // vae.patch_size)
-    decoder = 4 * batch * positions * 5 * vae.decoder_width * vae.multipliers[0]
-    return max(denoiser, decoder)
-
-
-def check_memory(config: ModelConfig, request: Request) -> None:
-    """Raises ValueError for a request that this machine's memory can't hold."""
-    import jax
-
-    stats = jax.devices()[0].memory_stats() or {}
-    have = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    need, size = memory_needed(config, request), request.size
-    if need > have:
-        raise ValueError(
-            f"{len(request.prompts)} clips of {size.width}x{size.height} and {size.frames} frames need about "
-            f"{need / 2**30:,.0f} GiB and this device has {have / 2**30:,.0f}: "
-            "ask for a smaller or shorter clip, or fewer variations."
-        )

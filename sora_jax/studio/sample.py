@@ -41,6 +41,8 @@ class Sample:
     image: str | None = None
     """The file that every clip starts with."""
     last_image: str | None = None
+    cache: str | None = None
+    """Leave out steps whose velocity changes by less than this, as in 0.1."""
     batch: int = 16
     """Clips made at once."""
     ending: str = "mp4"

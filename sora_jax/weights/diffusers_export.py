@@ -32,6 +32,14 @@ _SCHEDULERS = {
         "solver_type": "bh2",
         "final_sigmas_type": "zero",
     },
+    "dpmpp": {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "num_train_timesteps": 1000,
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "solver_order": 2,
+        "final_sigmas_type": "zero",
+    },
     "euler": {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
 }
 
@@ -146,7 +154,7 @@ def _processor_json(config: ImageConfig) -> dict[str, Any]:
 
 def _scheduler_json(config: ModelConfig) -> dict[str, Any]:
     sampler = config.defaults.sampler if config.defaults.sampler in _SCHEDULERS else "unipc"
-    return _SCHEDULERS[sampler] | {"flow_shift" if sampler == "unipc" else "shift": config.flow_shift}
+    return _SCHEDULERS[sampler] | {"shift" if sampler == "euler" else "flow_shift": config.flow_shift}
 
 
 def _index(config: ModelConfig, scheduler: str) -> dict[str, Any]:

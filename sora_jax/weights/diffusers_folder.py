@@ -44,7 +44,11 @@ FOLDERS = {
 }
 """The folder of each network."""
 
-_SAMPLERS = {"UniPCMultistepScheduler": "unipc", "FlowMatchEulerDiscreteScheduler": "euler"}
+_SAMPLERS = {
+    "UniPCMultistepScheduler": "unipc",
+    "DPMSolverMultistepScheduler": "dpmpp",
+    "FlowMatchEulerDiscreteScheduler": "euler",
+}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 import tiny_model
 
 import sora_jax as sora
-from sora_jax.diffusion import sampling_sigmas
+from sora_jax.diffusion import SAMPLERS, start, step_cache
 from sora_jax.media import read_metadata
 from sora_jax.models.dit import timesteps
 from sora_jax.studio import programs
@@ -72,11 +72,67 @@ def test_a_clip_does_not_depend_on_its_neighbours(pipeline, pair):
 def test_an_unguided_euler_step_goes_along_the_denoisers_velocity(pipeline):
     request = resolve(pipeline.config, [PAIR[0]], seed=5, steps=1, guidance=1, sampler="euler")
     x = pipeline.sample(request)
-    noise = jax.random.normal(jax.random.fold_in(jax.random.key(5), 0), x.shape[1:])[None]
-    text, mask = pipeline.encode_text([PAIR[0]])
-    sigma = sampling_sigmas(1, pipeline.config.flow_shift)
-    v = pipeline.denoise(noise, jnp.full((1, x.shape[1]), 1000 * sigma[0]), text, mask)
-    np.testing.assert_allclose(x, noise + (sigma[1] - sigma[0]) * v, atol=1e-4)
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(5), 0), x.shape[1:])
+    text = pipeline.encode_text([PAIR[0]])
+    assert text.shape == (1, 16, 8)
+    v = pipeline.denoise(noise[None], jnp.full((1, x.shape[1]), 1000.0), text)
+    np.testing.assert_allclose(x, noise[None] - v, atol=1e-4)
+    for level, words in ((1000.0, text[0]), (np.full(x.shape[1], 1000.0), text)):
+        np.testing.assert_allclose(pipeline.denoise(noise, level, words), v[0], atol=1e-5)
+
+
+def test_padding_is_hidden_where_the_network_has_a_mask(pipeline):
+    text, noise = pipeline.encode_text([PAIR[0]]), np.ones((3, 2, 2, 6), np.float32)
+    assert not text[0, -1].any()
+    shorter = pipeline.denoise(noise, 500.0, text[:, :-1])
+    np.testing.assert_allclose(pipeline.denoise(noise, 500.0, text), shorter, atol=1e-5)
+    seen = Pipeline(
+        dataclasses.replace(
+            tiny_model.checkpoint(), config=dataclasses.replace(tiny_model.CONFIG, mask_text=False)
+        )
+    )
+    assert np.abs(seen.denoise(noise, 500.0, text) - shorter).max() > 1e-3
+
+
+def test_noise_of_ones_own(pipeline, pair):
+    keys = [jax.random.fold_in(jax.random.key(seed), 0) for seed in (3, 4)]
+    noise = np.stack([jax.random.normal(key, (3, 2, 2, 6)) for key in keys])
+    clips = pipeline.generate(PAIR, latents=noise, progress=False)
+    np.testing.assert_allclose(clips[1].frames, pair[1].frames, atol=1e-6)
+    assert clips[1].metadata["seed"] is None
+    same = pipeline.generate(PAIR, latents=noise[1], progress=False)
+    np.testing.assert_allclose(same[1].frames, pair[1].frames, atol=1e-6)
+    assert np.abs(same[0].frames - pair[0].frames).max() > 1e-3
+    with pytest.raises(ValueError, match=r"\(3, 2, 2, 6\), or of \(2, 3, 2, 2, 6\)"):
+        pipeline.generate(PAIR, latents=noise[:1], progress=False)
+
+
+def test_the_network_is_told_whole_timesteps_where_they_are_published(pipeline, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        programs, "advance", lambda params, gen, cond, steps, cache, *, whole, **_: told.append(whole) or gen
+    )
+    published = Pipeline(
+        dataclasses.replace(
+            tiny_model.checkpoint(), config=dataclasses.replace(tiny_model.CONFIG, whole_timesteps=True)
+        )
+    )
+    for model, sampler in ((pipeline, "unipc"), (published, "unipc"), (published, "euler")):
+        request = resolve(model.config, PAIR, steps=1, sampler=sampler)
+        with pytest.raises(ValueError, match="run the rest"):
+            model.sample(request)
+    assert told == [False, True, False]
+
+
+def test_whole_timesteps_have_no_fraction(pipeline):
+    gen, text = (
+        start(jax.random.key(0), (1, 3, 2, 2, 6), [0.9009, 0.0], stepper=SAMPLERS["euler"].stepper),
+        pipeline.encode_text([PAIR[0]]),
+    )
+    options = {"config": pipeline.config.dit, "dtype": pipeline.dtype}
+    done = programs.advance(pipeline.params["dit"], gen, (text, None), np.int32(1), whole=True, **options)
+    v = programs.denoise(pipeline.params["dit"], gen.x, np.float32([900]), text, masked=False, **options)
+    np.testing.assert_allclose(done.x, gen.x - 0.9009 * v, atol=1e-5)
 
 
 def test_progress_counts_every_step(pipeline):
@@ -156,3 +212,41 @@ def test_noise_is_the_same_in_every_batch():
     draw = jax.jit(lambda seeds: jax.vmap(jax.random.key)(seeds))
     one, three = draw(np.uint32([7])), draw(np.uint32([1, 7, 2]))
     assert jax.random.key_data(one)[0].tolist() == jax.random.key_data(three)[1].tolist()
+
+
+def test_half_precision_keeps_what_steers_in_float32(pipeline, pair):
+    half = Pipeline(tiny_model.checkpoint(), "bfloat16", offload=True)
+    block = half.params["dit"]["blocks"]
+    assert block["ffn_in"]["kernel"].dtype == jnp.bfloat16
+    assert half.params["text"]["embedding"].dtype == jnp.bfloat16
+    steering = (
+        block["modulation"],
+        block["cross_norm"]["scale"],
+        half.params["dit"]["time"]["inner"]["kernel"],
+    )
+    assert {leaf.dtype.name for leaf in (*steering, *jax.tree.leaves(half.params["vae"]))} == {"float32"}
+    assert {type(leaf) for leaf in jax.tree.leaves(half.params["text"])} == {np.ndarray}
+    clips = half.generate(PAIR, seed=3, progress=False)
+    assert 1e-4 < np.abs(clips[0].frames - pair[0].frames).max() < 0.2
+    with pytest.raises(ValueError, match="bfloat16"):
+        Pipeline(tiny_model.checkpoint(), "int8")
+
+
+@pytest.mark.parametrize("cache", ["tea:0.3", "first-block:0.3"])
+def test_steps_left_out_come_near(pipeline, cache):
+    request = resolve(pipeline.config, PAIR, seed=3, steps=12)
+    whole = pipeline.sample(request)
+    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache)))
+    assert 2 <= int(done.cache["evaluations"]) < 12
+    error = np.square(np.asarray(done.x - whole)).mean() / np.square(np.asarray(whole)).mean()
+    assert 0 < error < 0.05
+    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache.split(":")[0] + ":1e-9")))
+    assert int(done.cache["evaluations"]) == 12
+    np.testing.assert_allclose(done.x, whole, atol=1e-4)
+
+
+def test_the_cache_is_in_the_metadata(pipeline):
+    clips = pipeline.generate(PAIR, seed=3, cache=0.3, progress=False)
+    assert clips[0].metadata["cache"] == "tea:0.3"
+    with pytest.raises(ValueError, match="first-block"):
+        pipeline.generate(PAIR, cache="magic:1", progress=False)

@@ -10,7 +10,7 @@ from sora_jax.diffusion.samplers.euler import Euler
 from sora_jax.diffusion.samplers.heun import Heun
 from sora_jax.diffusion.samplers.stepper import Stepper
 from sora_jax.diffusion.samplers.unipc import UniPC
-from sora_jax.diffusion.schedule import sampling_sigmas
+from sora_jax.diffusion.schedule import dpmpp_sigmas, euler_sigmas, sampling_sigmas
 
 __all__ = ["SAMPLERS", "DPMSolverPP", "Euler", "Heun", "Sampler", "Stepper", "UniPC", "sampler"]
 
@@ -22,13 +22,15 @@ class Sampler:
     stepper: Stepper
     schedule: Callable[[int, float], np.ndarray] = sampling_sigmas
     """Steps and shift -> levels [steps + 1]."""
+    whole_timesteps: bool = False
+    """Whether the published one tells Wan's networks 1000·σ without its fraction."""
 
 
 SAMPLERS = {
-    "unipc": Sampler(UniPC()),
-    "dpmpp": Sampler(DPMSolverPP()),
+    "unipc": Sampler(UniPC(), whole_timesteps=True),
+    "dpmpp": Sampler(DPMSolverPP(), dpmpp_sigmas, whole_timesteps=True),
     "heun": Sampler(Heun()),
-    "euler": Sampler(Euler()),
+    "euler": Sampler(Euler(), euler_sigmas),
 }
 
 

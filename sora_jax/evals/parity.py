@@ -1,0 +1,220 @@
+"""A published checkpoint run here and by diffusers on the same inputs, in float32: how far apart the two come out.
+
+    error = max |ours - theirs| / max |theirs|
+
+First every network alone on inputs of its own, then a whole generation from one noise with the folder's scheduler.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sora_jax.models.dit import timesteps
+from sora_jax.studio.pipeline import Pipeline
+from sora_jax.studio.request import Request, resolve
+from sora_jax.weights import load
+from sora_jax.weights.diffusers_folder import INDEX, read_json
+
+__all__ = ["CLIP_BOUND", "NETWORK_BOUND", "Figure", "compare", "published", "relative_error"]
+
+NETWORK_BOUND = 1e-4
+CLIP_BOUND = 1e-3
+FAMILIES = ("WanPipeline",)
+"""Pipelines of diffusers that are compared."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One stage's error, and the bound that it must keep."""
+
+    stage: str
+    error: float
+    bound: float
+
+    @property
+    def kept(self) -> bool:
+        return self.error <= self.bound
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """max |ours - theirs| / max |theirs|; infinite where the shapes differ or a number isn't finite."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape:
+        return float("inf")
+    error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float64).tiny)
+    return float(error) if np.isfinite(error) else float("inf")
+
+
+def published(folder: Path) -> Any:
+    """diffusers' own pipeline of a folder, in float32.
+
+    Raises ValueError where Torch is missing, or the folder is of no family that is compared.
+    """
+    family = read_json(folder / INDEX).get("_class_name")
+    if family not in FAMILIES:
+        raise ValueError(f"{folder} is diffusers' {family}: what is compared is {', '.join(FAMILIES)}.")
+    # Torch first: without it the other two can be imported, and lack what is needed.
+    for module in ("torch", "diffusers", "transformers"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(
+                f"comparing with diffusers needs {module}: pip install 'sora_jax[parity]'."
+            ) from error
+    import diffusers
+    import torch
+
+    pipeline = getattr(diffusers, family).from_pretrained(
+        folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _to_torch(x: Any) -> Any:
+    """[b, t, h, w, c] as Torch's [b, c, t, h, w]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(x, np.float32), -1, 1)))
+
+
+def _from_torch(x: Any) -> np.ndarray:
+    return np.moveaxis(x.detach().float().numpy(), 1, -1)
+
+
+class Both:
+    """One folder, loaded by us and by diffusers: each method runs a stage on both and gives (ours, theirs)."""
+
+    def __init__(self, folder: Path):
+        self.theirs = published(folder)
+        self.ours = Pipeline(load(folder))
+        vae = self.ours.config.vae
+        self._mean = np.asarray(vae.latent_mean, np.float32)
+        self._std = np.asarray(vae.latent_std, np.float32)
+
+    def tokens(self, prompts: list[str]) -> float:
+        """The part of the tokens that differ."""
+        ours, mask = self.ours.tokenizer(prompts)
+        theirs = self.theirs.tokenizer(
+            prompts, padding="max_length", max_length=ours.shape[1], truncation=True, return_tensors="np"
+        )
+        differ = (ours != theirs["input_ids"]) | (mask != (theirs["attention_mask"] > 0))
+        return float(differ.sum() / mask.sum())
+
+    def text(self, prompts: list[str]) -> tuple[Any, Any]:
+        length = self.ours.config.text.max_length
+        theirs, _ = self.theirs.encode_prompt(
+            prompts, do_classifier_free_guidance=False, max_sequence_length=length
+        )
+        return self.ours.encode_text(prompts), theirs.numpy()
+
+    def velocity(self, x: np.ndarray, sigma: np.ndarray, text: np.ndarray) -> tuple[Any, Any]:
+        """sigma: [t, h, w] of one clip x [t, h, w, c] where the network takes a level a token, else one number."""
+        import torch
+
+        level = (
+            np.asarray(timesteps(sigma[None], self.ours.config.dit.patch))
+            if sigma.ndim
+            else 1000 * sigma[None]
+        )
+        ours = self.ours.denoise(x[None], level, text)
+        theirs = self.theirs.transformer(
+            hidden_states=_to_torch(x[None]),
+            timestep=torch.from_numpy(np.asarray(level, np.float32)),
+            encoder_hidden_states=torch.from_numpy(np.array(text, np.float32)),
+            return_dict=False,
+        )[0]
+        return ours[0], _from_torch(theirs)[0]
+
+    def encode(self, pixels: np.ndarray) -> tuple[Any, Any]:
+        mean = _from_torch(self.theirs.vae.encode(_to_torch(pixels[None])).latent_dist.mode())
+        return self.ours.encode(pixels), (mean[0] - self._mean) / self._std
+
+    def decode(self, ours: Any, theirs: Any) -> tuple[Any, Any]:
+        """The two sides' own latents [t, h, w, c]."""
+        raw = _to_torch((theirs * self._std + self._mean)[None])
+        pixels = self.theirs.vae.decode(raw, return_dict=False)[0]
+        return self.ours.decode(ours).frames, _from_torch(pixels)[0]
+
+    def generate(self, request: Request, noise: np.ndarray) -> tuple[Any, Any]:
+        size = request.size
+        theirs = self.theirs(
+            prompt=list(request.prompts),
+            negative_prompt=request.negative,
+            height=size.height,
+            width=size.width,
+            num_frames=size.frames,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance[0],
+            latents=_to_torch(noise[None]),
+            max_sequence_length=self.ours.config.text.max_length,
+            output_type="latent",
+            return_dict=False,
+        )[0]
+        return self.ours.sample(request, noise=noise)[0], _from_torch(theirs)[0]
+
+
+def _small(config: Any) -> dict[str, Any]:
+    """A clip of 4 x 4 tokens and three latent frames."""
+    side = 4 * config.vae.spatial_factor
+    return {
+        "size": (side * config.dit.patch[1], side * config.dit.patch[2]),
+        "frames": 1 + 2 * config.vae.temporal_factor,
+    }
+
+
+def compare(
+    folder: str | Path,
+    *,
+    prompt: str = "a red circle moves right",
+    steps: int = 10,
+    negative: str | None = None,
+    seed: int = 0,
+    size: str | tuple[int, int] | None = None,
+    frames: int | None = None,
+) -> Iterator[Figure]:
+    """The figures of each stage, as they are measured. What isn't given is a clip of a few tokens.
+
+    Raises ValueError for a folder that can't be compared, or a size that doesn't fit.
+    """
+    both = Both(Path(folder))
+    import torch
+
+    config = both.ours.config
+    small = _small(config)
+    request = resolve(
+        config,
+        [prompt],
+        seed=seed,
+        steps=steps,
+        negative=negative,
+        size=size or small["size"],
+        frames=frames or small["frames"],
+    )
+    shape = config.vae.latent_shape(request.size.frames, request.size.height, request.size.width)
+    rng = np.random.default_rng(seed)
+    pixels = np.tanh(
+        rng.standard_normal((request.size.frames, request.size.height, request.size.width, 3), np.float32)
+    )
+    x, noise = rng.standard_normal((2, *shape), np.float32)
+    per_token = bool(both.theirs.config.get("expand_timesteps"))
+    sigma = rng.uniform(0.05, 1, shape[:3] if per_token else ()).astype(np.float32)
+
+    with torch.no_grad(), jax.default_matmul_precision("highest"):
+        texts = [prompt, request.negative]
+        yield Figure(stage="tokens", error=both.tokens(texts), bound=0.0)
+        text = both.text(texts)
+        yield Figure(stage="text encoder", error=relative_error(*text), bound=NETWORK_BOUND)
+        velocity = both.velocity(x, np.asarray(sigma), text[1][:1])
+        yield Figure(stage="transformer", error=relative_error(*velocity), bound=NETWORK_BOUND)
+        yield Figure(stage="VAE encoder", error=relative_error(*both.encode(pixels)), bound=NETWORK_BOUND)
+        yield Figure(stage="VAE decoder", error=relative_error(*both.decode(x, x)), bound=NETWORK_BOUND)
+        latents = both.generate(request, noise)
+        stage = f"latents after {steps} steps"
+        yield Figure(stage=stage, error=relative_error(*latents), bound=CLIP_BOUND)
+        yield Figure(stage="decoded clip", error=relative_error(*both.decode(*latents)), bound=CLIP_BOUND)
