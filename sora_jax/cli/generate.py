@@ -50,6 +50,10 @@ class Args:
     """euler, heun, unipc or dpmpp."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
+    lora: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """A LoRA to add, as FILE or FILE:WEIGHT (a .safetensors file of PEFT, diffusers or a training run of ours)."""
 
 
 def _free(path: Path) -> Path:
@@ -85,7 +89,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model)
+    pipeline = load(args.model, lora=args.lora)
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],

@@ -1,6 +1,7 @@
 """Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -18,16 +19,18 @@ from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, check_memory, resolve
 from sora_jax.weights import Checkpoint
 from sora_jax.weights import load as load_checkpoint
+from sora_jax.weights.lora_files import load_loras
 
 __all__ = ["Pipeline", "load"]
 
 
-def load(model: str | Path = "playground") -> "Pipeline":
-    """The pipeline of a shipped model's name or of a checkpoint's folder.
+def load(model: str | Path = "playground", *, lora: Sequence[Any] = ()) -> "Pipeline":
+    """The pipeline of a shipped model's name or of a checkpoint's folder, with LoRAs as `Pipeline.with_lora` takes.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model))
+    pipeline = Pipeline(load_checkpoint(model))
+    return pipeline.with_lora(*lora) if lora else pipeline
 
 
 def _world(config: ModelConfig) -> str:
@@ -51,6 +54,17 @@ class Pipeline:
         self.tokenizer = checkpoint.tokenizer
         self.params = jax.device_put(checkpoint.params)
         self.dtype = jnp.dtype(dtype)
+
+    def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]") -> "Pipeline":
+        """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
+
+        Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
+        weight than 1. Raises ValueError for a file that is broken or made for another network.
+        """
+        adapted = copy.copy(self)
+        dit = load_loras(self.params["dit"], self.config.dit, adapters)
+        adapted.params = {**self.params, "dit": dit}
+        return adapted
 
     def encode_text(self, prompts: Sequence[str]) -> tuple[jax.Array, np.ndarray]:
         """Features float[b, s, d] of the prompts and bool[b, s], true on their words. "" is allowed."""
