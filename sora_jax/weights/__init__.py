@@ -3,24 +3,19 @@
 from sora_jax.weights.checkpoint import NETWORKS, Checkpoint, abstract_params, find, load, save
 from sora_jax.weights.diffusers_export import save_diffusers
 from sora_jax.weights.diffusers_text import from_diffusers_text
-from sora_jax.weights.lora import LoRAConfig, apply_lora, init_lora, merge
 from sora_jax.weights.lora_files import load_loras, read_lora, save_lora
 from sora_jax.weights.tensors import TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
 __all__ = [
     "NETWORKS",
     "Checkpoint",
-    "LoRAConfig",
     "TensorFile",
     "abstract_params",
-    "apply_lora",
     "check_shapes",
     "find",
     "from_diffusers_text",
-    "init_lora",
     "load",
     "load_loras",
-    "merge",
     "read_lora",
     "save",
     "save_diffusers",

@@ -20,9 +20,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from sora_jax.models.dit import DiTConfig
+from sora_jax.models.lora import Lora, merge
 from sora_jax.weights.diffusers_dit import _names
 from sora_jax.weights.diffusers_folder import read_json
-from sora_jax.weights.lora import Lora, merge
 from sora_jax.weights.tensors import TensorFile, write_files, write_tensors
 
 __all__ = ["FILE_NAMES", "load_loras", "parse_lora", "read_lora", "save_lora", "written_names"]

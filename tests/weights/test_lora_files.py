@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 import tiny_model
+from flax import linen as nn
 from safetensors.numpy import load_file, save_file
 
 from sora_jax.cli.main import main
 from sora_jax.models.dit import DiT, DiTConfig
+from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.studio.pipeline import Pipeline, load
+from sora_jax.studio.programs import denoise
 from sora_jax.weights import lora_files as files
-from sora_jax.weights.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.weights.lora_files import load_loras, parse_lora, read_lora, save_lora
 
 CONFIG = tiny_model.CONFIG.dit
@@ -312,7 +314,8 @@ def wan(tmp_path):
     def difference(adapted):
         with torch.no_grad():
             theirs = model(torch.tensor(x), torch.tensor([500.0]), torch.tensor(text))[0].numpy()
-        ours = DiT(WAN).apply({"params": adapted}, x.transpose(0, 2, 3, 4, 1), np.float32([500.0]), text)
+        latents = x.transpose(0, 2, 3, 4, 1)
+        ours = denoise(adapted, latents, np.float32([500.0]), text, config=WAN, dtype=np.dtype("float32"))
         ours = np.asarray(ours).transpose(0, 4, 1, 2, 3)
         return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from sora_jax.models.dit import DiT
-from sora_jax.weights.lora import LoRAConfig, apply_lora, init_lora, merge
+from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora, merge
 
 CONFIG = LoRAConfig(rank=3, alpha=6.0)
 
