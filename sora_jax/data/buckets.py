@@ -36,8 +36,8 @@ def make_buckets(
     """The size itself, and for every length and aspect ("16:9", width to height) a size of about as many tokens.
 
     A token is `grid` x `grid` pixels of a latent frame; a clip of n frames has 1 + (n - 1) / temporal_factor of
-    those. Shorter clips are larger. Raises ValueError for a length that has no whole number of latent frames, a size off
-    the grid, or a text that is no aspect.
+    those. Shorter clips are larger. Raises ValueError for a length that has no whole number of latent frames, a size
+    off the grid, or a text that is no aspect.
     """
     for name, side in (("height", height), ("width", width)):
         if side < grid or side % grid:

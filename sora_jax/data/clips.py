@@ -70,7 +70,7 @@ class Entry:
 
 
 class BucketSource:
-    """The clips of one bucket: {"latents": float32 [t, h, w, c], "index"}; `captions(index)` gives a clip's captions."""
+    """The clips of one bucket: {"latents": float32 [t, h, w, c], "captions": tuple of str, "index"}."""
 
     def __init__(self, entries: Sequence[Entry], latents: ItemCache):
         self.bucket, self._entries, self._latents = entries[0].bucket, list(entries), latents
@@ -85,7 +85,7 @@ class BucketSource:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What there is to train on, and a sentence for each file left out. `digest` tells one folder's state from another."""
+    """What there is to train on, and a sentence for each file left out; `digest` is of the clips and their order."""
 
     sources: tuple[BucketSource, ...]
     text: ItemCache

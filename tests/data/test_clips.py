@@ -89,10 +89,8 @@ def test_every_clip_goes_to_its_bucket_and_the_others_are_named(folder, tmp_path
     assert sizes[(9, 32, 64)] == ["wide", "wide_too"]
     assert sizes[(9, 64, 32)] == ["tall"]
     assert sorted(encoders.sizes) == sorted([(9, 32, 64), (9, 32, 64), (9, 64, 32), (5, 48, 64)])
-    assert set(encoders.captions) == {
-        "",
-        *sum(([c, f"another {c}"] for c in ("wide", "wide_too", "tall", "short")), []),
-    }
+    names = ("wide", "wide_too", "tall", "short")
+    assert set(encoders.captions) == {"", *names, *(f"another {name}" for name in names)}
     for name, says in {
         "tiny.mp4": "has 2 frames at 8 fps and the shortest bucket 5",
         "mute.mp4": "no caption",
