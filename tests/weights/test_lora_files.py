@@ -362,7 +362,7 @@ def test_an_adapter_of_ours_gives_the_same_in_diffusers(wan, tmp_path, targets):
     path = save_lora(tmp_path / files.FILE_NAMES[0], lora, config.scale, WAN)
     adapted = apply_lora(params, lora, config.scale)
 
-    model.load_lora_adapter(tmp_path, adapter_name="first")
+    model.load_lora_adapter(tmp_path, weight_name=path.name, adapter_name="first")
     assert difference(params) > 1e-2
     assert difference(adapted) < 1e-5
     model.delete_adapters("first")
