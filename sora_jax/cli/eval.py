@@ -30,11 +30,15 @@ class Args:
     count: int = 200
     """Clips in each group."""
     groups: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Groups to measure, for instance `one_object vae`."""
+    """Groups to measure, for instance `one_object vae`; `crescent`, of a LoRA's, only where it is named."""
     out: Path = Path("eval_playground")
     """A folder for figures.json, failures.png and successes.png."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
+    lora: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """A LoRA to add, as FILE or FILE:WEIGHT."""
     batch: int = 16
     """Clips made at once."""
     seed: int = 0
@@ -78,7 +82,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model)
+    pipeline = load(args.model, lora=args.lora)
     settings = {"steps": args.steps, "guidance": args.guidance, "sampler": args.sampler}
     defaults = pipeline.config.defaults
     began = time.perf_counter()
@@ -105,6 +109,7 @@ def run(args: Args) -> int:
         **result.figures,
         "settings": {k: getattr(defaults, k) if v is None else v for k, v in settings.items()},
         "seed": args.seed,
+        "lora": list(args.lora),
         "seconds": round(time.perf_counter() - began, 1),
     }
     if args.as_json:

@@ -60,6 +60,10 @@ class Args:
     """A picture that it ends with, where the model takes one."""
     model: str = "playground"
     """A model's name, a folder of weights, or a repository of the hub as in Wan-AI/Wan2.1-T2V-1.3B-Diffusers."""
+    lora: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """A LoRA to add, as FILE or FILE:WEIGHT (a .safetensors file of PEFT, diffusers or a training run of ours)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the large matrices and their products; half precision takes half the memory."""
     shards: int = 1
@@ -100,7 +104,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model, mesh=mesh_of(args.shards), dtype=args.dtype)
+    pipeline = load(args.model, mesh=mesh_of(args.shards), dtype=args.dtype, lora=args.lora)
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],

@@ -1,7 +1,8 @@
-"""A cache of latents on disk: every clip is encoded once, and training reads arrays.
+"""Caches on disk: every clip (or caption) is encoded once, and training reads arrays.
 
 `latents-00000.npy`, ... hold `shard_size` clips each as float16 `[n, t, h, w, c]`, normalised; each is written whole or
-not at all, so a run that was killed goes on with the first missing one. `cache.json` says what they were made from.
+not at all, so a run that was killed goes on with the first missing one. `ItemCache` has a file an item instead.
+`cache.json` says what either was made from.
 """
 
 import json
@@ -28,6 +29,21 @@ def _write_atomically(path: Path, write: Callable[[Any], None]) -> None:
         raise
 
 
+def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
+    """Makes the folder and its card, or compares `about` with the card that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = folder / "cache.json"
+    if card.exists():
+        found = json.loads(card.read_text())
+        if found != about:
+            different = sorted(k for k in about.keys() | found.keys() if about.get(k) != found.get(k))
+            raise ValueError(
+                f"the {what} in {folder} were made with another {', '.join(different)}: delete or name another folder."
+            )
+    else:
+        _write_atomically(card, lambda file: file.write(json.dumps(about, indent=2).encode()))
+
+
 def fill(
     folder: Path,
     source: Any,
@@ -43,18 +59,7 @@ def fill(
     `encode` takes uint8 `[n, t, h, w, 3]` and gives latents `[n, t', h', w', c]`. `made_from` (the VAE's fingerprint,
     the data's settings) is compared with what the folder says of itself: ValueError if they differ.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {**made_from, "count": len(source), "shard_size": shard_size}
-    card = folder / "cache.json"
-    if card.exists():
-        found = json.loads(card.read_text())
-        if found != about:
-            different = sorted(k for k in about.keys() | found.keys() if about.get(k) != found.get(k))
-            raise ValueError(
-                f"the latents in {folder} were made with another {', '.join(different)}: delete or name another folder."
-            )
-    else:
-        _write_atomically(card, lambda file: file.write(json.dumps(about, indent=2).encode()))
+    _check_card(folder, {**made_from, "count": len(source), "shard_size": shard_size}, "latents")
     starts = range(0, len(source), shard_size)
     missing = [start for start in starts if not _shard(folder, start // shard_size).exists()]
     for start in progress(missing):
@@ -86,6 +91,35 @@ def _batches(source: Any, start: int, stop: int, batch_size: int) -> Iterator[np
 
 def _shard(folder: Path, number: int) -> Path:
     return folder / f"latents-{number:05d}.npy"
+
+
+class ItemCache:
+    """Arrays by key, a file each, float16 on disk: for items that come, go and differ in shape.
+
+    `made_from` is compared with what the folder says of itself: ValueError if they differ.
+    """
+
+    def __init__(self, folder: Path, made_from: dict[str, Any], what: str):
+        _check_card(folder, made_from, what)
+        self._folder = folder
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npy"
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def put(self, key: str, array: np.ndarray) -> None:
+        """Writes an array, whole or not at all. ValueError where a number is not finite in float16."""
+        with np.errstate(over="ignore"):
+            half = np.asarray(array).astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ValueError(f"{key} holds numbers that float16 can't: the network that made it diverged.")
+        _write_atomically(self._path(key), lambda file: np.save(file, half))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """The array as float32."""
+        return np.load(self._path(key), allow_pickle=False).astype(np.float32)
 
 
 class LatentSource:

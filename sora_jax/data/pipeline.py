@@ -51,6 +51,40 @@ def batches(
     return dataset.to_iter_dataset(options).batch(batch_size // hosts, drop_remainder=True).__iter__()
 
 
+def bucketed_batches(
+    sources: Sequence[Source],
+    *,
+    batch_size: int,
+    seed: int,
+    random_maps: Sequence[RandomMap] = (),
+    host: int = 0,
+    hosts: int = 1,
+    threads: int = 1,
+    prefetch: int = 2,
+) -> grain.DatasetIterator:
+    """As `batches`, of several sources: each batch is of one of them, and they come as often as they have examples.
+
+    All hosts read the same source at the same step. A source smaller than a batch is gone through more than once in it.
+    Raises ValueError if the batch doesn't divide over the hosts, or there is nothing to read.
+    """
+    if batch_size % hosts:
+        raise ValueError(
+            f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}."
+        )
+    if not sources or not all(map(len, sources)):
+        raise ValueError("there is nothing to train on: every source needs an example.")
+    parts = []
+    for number, source in enumerate(sources):
+        part: Any = grain.MapDataset.source(cast(Any, source)).seed(seed + number).shuffle().repeat(None)
+        part = part[host::hosts]
+        for random_map in random_maps:
+            part = part.random_map(random_map)
+        parts.append(part.batch(batch_size // hosts, drop_remainder=True))
+    mixed: Any = grain.MapDataset.mix(parts, [float(len(source)) for source in sources])
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    return mixed.to_iter_dataset(options).__iter__()
+
+
 def crop(size: int | None, frames: int | None, tries: int = 2) -> RandomMap:
     """Cuts a random window of `size` x `size` pixels and `frames` frames, the liveliest of `tries` windows.
 

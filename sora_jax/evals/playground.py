@@ -15,13 +15,31 @@ from sora_jax.data.playground.captions import caption
 from sora_jax.data.playground.claims import OBJECT_ATTRIBUTES, SCENE_ATTRIBUTES, Claims, judge, parse
 from sora_jax.data.playground.oracle import read
 from sora_jax.data.playground.render import render
-from sora_jax.data.playground.scene import BACKGROUND_KINDS, CAMERAS, LIGHTS, SIZES, draw_scene
+from sora_jax.data.playground.scene import (
+    BACKGROUND_KINDS,
+    CAMERAS,
+    EXTRA_SHAPES,
+    LIGHTS,
+    SHAPES,
+    SIZES,
+    draw_scene,
+)
 from sora_jax.evals.intervals import wilson
 from sora_jax.media import Clip, from_uint8, to_uint8
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import resolve
 
-__all__ = ["FRESH", "GROUPS", "Group", "Result", "Shown", "evaluate", "prompts_of", "vae_psnr"]
+__all__ = [
+    "EXTRA_GROUPS",
+    "FRESH",
+    "GROUPS",
+    "Group",
+    "Result",
+    "Shown",
+    "evaluate",
+    "prompts_of",
+    "vae_psnr",
+]
 
 FRESH = 2**40
 """Scenes from this number on are never trained on."""
@@ -99,6 +117,14 @@ GROUPS: dict[str, Group] = {
         title="circling path", needs=0.80, scored=("motion",), constraints=({"motion": "circles around"},)
     ),
 }
+
+
+EXTRA_GROUPS: dict[str, Group] = {
+    "crescent": Group(
+        title="a crescent: colour, shape, motion", needs=0.80, constraints=({"shape": "crescent"},)
+    )
+}
+"""What only a model that was fine-tuned on it can show; measured where it is asked for by name."""
 
 
 def _named(claims: Claims) -> frozenset[str]:
@@ -193,12 +219,13 @@ def _judged(
     seed: int,
     options: dict[str, Any],
     progress: Progress,
+    shapes: Sequence[str],
 ) -> tuple[dict[str, Any], list[Shown]]:
     right, shown = 0, []
     tally: dict[str, list[bool]] = {}
     progress(name, 0, len(prompts))
     for text, number, clip in _sampled(pipeline, prompts, batch, seed, options):
-        verdict = judge(parse(text), read(to_uint8(clip.frames), clip.fps))
+        verdict = judge(parse(text), read(to_uint8(clip.frames), clip.fps, shapes))
         for attribute, good in verdict.items():
             tally.setdefault(attribute, []).append(good)
         good = all(verdict.get(attribute, True) for attribute in scored)
@@ -269,7 +296,7 @@ def evaluate(
     """Samples `count` clips of each group (or one of each of `prompts`) and judges them.
 
     Args:
-        groups: names out of GROUPS, and "vae" for the reconstruction of fresh clips; not used with `prompts`.
+        groups: names out of GROUPS and EXTRA_GROUPS, and "vae" for the reconstruction of fresh clips; not used with `prompts`.
         batch: clips made at once.
         seed: the noise of the first clip of each group; the others follow.
         keep: how many failures and successes of each group are given back.
@@ -290,17 +317,21 @@ def evaluate(
                 )
         plan["prompts"] = (list(prompts), ("whole",), None, "given prompts")
         groups = ()
+    known = {**GROUPS, **EXTRA_GROUPS}
     for name in groups:
-        if name != "vae" and name not in GROUPS:
-            raise ValueError(f"there is no group {name!r}: choose from {', '.join(GROUPS)}, vae.")
+        if name != "vae" and name not in known:
+            raise ValueError(f"there is no group {name!r}: choose from {', '.join(known)}, vae.")
         if name != "vae":
-            group = GROUPS[name]
+            group = known[name]
             plan[name] = (prompts_of(group, count), group.scored, group.needs, group.title)
+    texts_of_all = [text for texts, *_ in plan.values() for text in texts]
+    extra = any(claim.shape in EXTRA_SHAPES for text in texts_of_all for claim in parse(text).objects)
+    shapes = (*SHAPES, *EXTRA_SHAPES) if extra else SHAPES
     figures: dict[str, Any] = {"model": pipeline.config.name, "groups": {}}
     failures: list[Shown] = []
     successes: list[Shown] = []
     for name, (texts, scored, needs, title) in plan.items():
-        rates, shown = _judged(pipeline, name, texts, scored, batch, seed, options, report)
+        rates, shown = _judged(pipeline, name, texts, scored, batch, seed, options, report, shapes)
         figures["groups"][name] = {"title": title, "needs": needs, "whole": "whole" in scored, **rates}
         failures += [one for one in shown if one.wrong][:keep]
         successes += [one for one in shown if not one.wrong][:keep]

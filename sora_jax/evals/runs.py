@@ -1,7 +1,7 @@
 """An experiment file to a finished run: what a run is shown with while it trains, and what it leaves behind.
 
 Every run leaves `weights/` in its folder, made anew at each sheet of samples: a VAE's run `vae.safetensors` and
-`vae.json`, a denoiser's run a whole model that `sora-jax generate --model` takes.
+`vae.json`, a denoiser's run a whole model that `sora-jax generate --model` takes, a LoRA's run an adapter for `--lora`.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,27 @@ import numpy as np
 
 from sora_jax.data.sources import DataConfig, caption_map, open_source
 from sora_jax.media import Clip, contact_sheet
-from sora_jax.models.config import vae_from_json
+from sora_jax.models.config import ModelConfig, vae_from_json
+from sora_jax.models.lora import apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAE, VAEConfig
 from sora_jax.train.dit import DiTRun, run_dit
+from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
 from sora_jax.train.state import TrainState
 from sora_jax.train.vae import VAERun, run_vae, to_float
-from sora_jax.weights import Checkpoint, TensorFile, find, save, write_files, write_tensors
+from sora_jax.weights import Checkpoint, TensorFile, find, load, save, save_lora, write_files, write_tensors
+from sora_jax.weights.fingerprint import fingerprint
+from sora_jax.weights.lora_files import FILE_NAMES, written_names
 
 SHOWN = 8
 MEASURED = 64
 FRESH = 2**31  # scenes from here on are in no training run
 
 
-def load_experiment(path: Path) -> VAERun | DiTRun:
+Experiment = VAERun | DiTRun | FineTuneRun
+
+
+def load_experiment(path: Path) -> Experiment:
     """The `EXPERIMENT` of a Python file. ValueError if there is no such file or it names no experiment."""
     if not path.is_file():
         raise ValueError(
@@ -43,18 +51,22 @@ def load_experiment(path: Path) -> VAERun | DiTRun:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     experiment = getattr(module, "EXPERIMENT", None)
-    if not isinstance(experiment, VAERun | DiTRun):
-        raise ValueError(f"{path} names no training run: it must set EXPERIMENT to a VAERun or a DiTRun.")
+    if not isinstance(experiment, Experiment):
+        raise ValueError(
+            f"{path} names no training run: it must set EXPERIMENT to a VAERun, a DiTRun or a FineTuneRun."
+        )
     return experiment
 
 
-def run(experiment: VAERun | DiTRun, workdir: Path) -> TrainState:
+def run(experiment: Experiment, workdir: Path) -> TrainState:
     """Trains, from the newest checkpoint in `workdir` if there is one, with sheets and weights along the way."""
     workdir.mkdir(parents=True, exist_ok=True)
     if isinstance(experiment, VAERun):
         return run_vae(
             experiment, workdir, functools.partial(show_vae, experiment, workdir, unseen(experiment.data))
         )
+    if isinstance(experiment, FineTuneRun):
+        return _run_finetune(experiment, workdir)
     return _run_dit(experiment, workdir)
 
 
@@ -194,3 +206,81 @@ def show_dit(
     sheet = workdir / "sheets" / f"step-{step:06d}.png"
     sheet.parent.mkdir(exist_ok=True)
     contact_sheet(clips, prompts, path=sheet)
+
+
+def _model_of(run: FineTuneRun, found: ModelConfig) -> ModelConfig:
+    """The config of the weights with the run's choices for the backward pass. ValueError for another network."""
+    wanted = run.model.dit
+    chosen = dataclasses.replace(found.dit, remat=wanted.remat, unroll=wanted.unroll, init=wanted.init)
+    if chosen != wanted:
+        fields = [
+            f.name for f in dataclasses.fields(wanted) if getattr(chosen, f.name) != getattr(wanted, f.name)
+        ]
+        first = fields[0]
+        raise ValueError(
+            f"{run.start_from} holds another denoiser than the run's {run.model.name}: its {first} is "
+            f"{getattr(chosen, first)} and not {getattr(wanted, first)}; name its model, or other weights."
+        )
+    return dataclasses.replace(found, dit=chosen)
+
+
+def _run_finetune(experiment: FineTuneRun, workdir: Path) -> TrainState:
+    from rich.progress import track
+
+    checkpoint = load(experiment.start_from)
+    experiment = dataclasses.replace(experiment, model=_model_of(experiment, checkpoint.config))
+    if experiment.lora:
+        # What can't be exported is refused before it is trained.
+        written_names(sorted(jax.eval_shape(lora_init(experiment))), experiment.model.dit)
+    prints = {network: fingerprint(params) for network, params in checkpoint.params.items()}
+    prepared = prepare_clips(
+        experiment,
+        workdir,
+        checkpoint.params,
+        checkpoint.tokenizer,
+        {network: prints[network] for network in ("vae", "text")},
+        progress=lambda items, label: track(items, description=label),
+    )
+    for sentence in prepared.skipped[:SHOWN]:
+        print(f"left out: {sentence}", file=sys.stderr)
+    if prepared.skipped:
+        print(f"{len(prepared.skipped)} clips were left out.", file=sys.stderr)
+    return run_finetune(
+        experiment,
+        workdir,
+        params=checkpoint.params,
+        prepared=prepared,
+        fingerprint=prints["dit"],
+        evaluate=functools.partial(show_finetune, experiment, workdir, checkpoint),
+    )
+
+
+def show_finetune(
+    experiment: FineTuneRun, workdir: Path, checkpoint: Checkpoint, state: TrainState, step: int
+) -> None:
+    """The EMA as an adapter's file, or as a whole model, and a sheet of the run's prompts where it has some."""
+    from sora_jax.studio.pipeline import Pipeline
+
+    trained: Any = jax.device_get(state.ema)
+    if experiment.lora:
+        path = workdir / "weights" / FILE_NAMES[0]
+        save_lora(path, trained, experiment.lora.scale, experiment.model.dit)
+        dit = apply_lora(checkpoint.params["dit"], trained, experiment.lora.scale)
+    else:
+        dit = trained
+    config = dataclasses.replace(checkpoint.config, dit=experiment.model.dit)
+    tuned = dataclasses.replace(checkpoint, config=config, params={**checkpoint.params, "dit": dit})
+    if not experiment.lora:
+        save(workdir / "weights", tuned, np.float16 if experiment.dtype == "float32" else jnp.bfloat16)
+    if experiment.prompts:
+        data = experiment.data
+        clips = Pipeline(tuned, jnp.dtype(experiment.dtype)).generate(
+            experiment.prompts,
+            size=(data.height, data.width),
+            frames=data.frames,
+            fps=data.fps,
+            progress=False,
+        )
+        sheet = workdir / "sheets" / f"step-{step:06d}.png"
+        sheet.parent.mkdir(exist_ok=True)
+        contact_sheet(clips, list(experiment.prompts), path=sheet)

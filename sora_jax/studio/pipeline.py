@@ -1,6 +1,7 @@
 """Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -23,6 +24,7 @@ from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
 from sora_jax.weights import Checkpoint
 from sora_jax.weights import load as load_checkpoint
+from sora_jax.weights.lora_files import load_loras
 
 __all__ = ["Pipeline", "load"]
 
@@ -30,18 +32,20 @@ __all__ = ["Pipeline", "load"]
 def load(
     model: str | Path = "playground",
     *,
+    lora: Sequence[Any] = (),
     mesh: jax.sharding.Mesh | None = None,
     dtype: Any = jnp.float32,
     offload: bool | None = None,
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `mesh` is the devices that the parameters are cut over (`sora_jax.parallel.make_mesh`); `dtype` and `offload` as
-    of `Pipeline`.
+    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over
+    (`sora_jax.parallel.make_mesh`); `dtype` and `offload` as of `Pipeline`.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model, dtype, mesh), dtype, offload)
+    pipeline = Pipeline(load_checkpoint(model, dtype, mesh), dtype, offload)
+    return pipeline.with_lora(*lora) if lora else pipeline
 
 
 def _world(config: ModelConfig) -> str:
@@ -77,6 +81,17 @@ class Pipeline:
             name: jax.tree.map(np.asarray, tree) if offload and name == "text" else jax.device_put(tree)
             for name, tree in params.items()
         }
+
+    def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]") -> "Pipeline":
+        """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
+
+        Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
+        weight than 1. Raises ValueError for a file that is broken or made for another network.
+        """
+        adapted = copy.copy(self)
+        dit = load_loras(self.params["dit"], self.config.dit, adapters)
+        adapted.params = {**self.params, "dit": dit}
+        return adapted
 
     def encode_text(self, prompts: Sequence[str]) -> jax.Array:
         """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""

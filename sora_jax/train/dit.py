@@ -68,6 +68,30 @@ def drop_captions(
     return jnp.where(drop, empty[0][None], ids), jnp.where(drop, empty[1][None], mask)
 
 
+def denoising_loss(
+    params: Any,
+    x0: Array,
+    text: Array,
+    text_mask: Array | None,
+    keys: tuple[Array, Array],
+    *,
+    dit: DiT,
+    levels: LevelMix,
+    sigma_draw: LogitNormal,
+) -> tuple[Array, dict[str, Array]]:
+    """Loss and metrics of the denoiser on latents x0 [b, t, h, w, c] and text [b, s, d]; `keys` are the noise's and
+    the levels'."""
+    b, t, h, w, _ = x0.shape
+    sigma, unknown = jax.vmap(lambda k: draw_levels(k, (t, h, w), levels, sigma_draw))(
+        jax.random.split(keys[1], b)
+    )
+    eps = jax.random.normal(keys[0], x0.shape, x0.dtype)
+    v: Any = dit.apply(
+        {"params": params}, interpolate(x0, eps, sigma), timesteps(sigma, dit.config.patch), text, text_mask
+    )
+    return flow_loss(v, x0, eps, unknown), {"unknown": jnp.mean(unknown.astype(jnp.float32))}
+
+
 def dit_loss(
     params: Any,
     batch: dict[str, Array],
@@ -82,24 +106,14 @@ def dit_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch."""
     noise_key, level_key, drop_key = jax.random.split(key, 3)
-    x0 = batch["latents"]
-    b, t, h, w, _ = x0.shape
-    sigma, unknown = jax.vmap(lambda k: draw_levels(k, (t, h, w), levels, sigma_draw))(
-        jax.random.split(level_key, b)
-    )
-    eps = jax.random.normal(noise_key, x0.shape, x0.dtype)
     ids, mask = drop_captions(
         batch["ids"], batch["mask"], drop_key, (jnp.asarray(empty[0]), jnp.asarray(empty[1])), caption_dropout
     )
-    text = text_encoder.apply({"params": params["text"]}, ids, mask)
-    v: Any = dit.apply(
-        {"params": params["dit"]},
-        interpolate(x0, eps, sigma),
-        timesteps(sigma, dit.config.patch),
-        text,
-        mask,
+    text: Any = text_encoder.apply({"params": params["text"]}, ids, mask)
+    keys = (noise_key, level_key)
+    return denoising_loss(
+        params["dit"], batch["latents"], text, mask, keys, dit=dit, levels=levels, sigma_draw=sigma_draw
     )
-    return flow_loss(v, x0, eps, unknown), {"unknown": jnp.mean(unknown.astype(jnp.float32))}
 
 
 def latent_encoder(vae: VAE, params: Any) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -62,11 +63,13 @@ def train(
     loss_fn: LossFn,
     data: grain.DatasetIterator,
     evaluate: Evaluate | None = None,
+    frozen: Any = None,
 ) -> TrainState:
     """Trains `state` up to `config.steps`, going on from the newest checkpoint in `workdir` if there is one.
 
-    `resolved` is the run's whole config, written beside the checkpoints. SIGTERM and Ctrl-C stop after the step at
-    hand, with a last checkpoint.
+    `resolved` is the run's whole config, written beside the checkpoints. `frozen`, a tree of arrays that no step
+    changes and no checkpoint holds, reaches the loss as its keyword of that name. SIGTERM and Ctrl-C stop after the
+    step at hand, with a last checkpoint.
     """
     checkpoints = Checkpoints(workdir, resolved, may_change=MAY_CHANGE)
     if checkpoints.newest is not None:
@@ -75,12 +78,12 @@ def train(
     start = int(state.step)
     batch_placement = batch_sharding(mesh)
 
-    def step_fn(state, batch, key):
+    def step_fn(state, batch, key, frozen):
         return train_step(
             state,
             batch,
             key,
-            loss_fn=loss_fn,
+            loss_fn=loss_fn if frozen is None else functools.partial(loss_fn, frozen=frozen),
             tx=tx,
             ema_decay=config.ema_decay,
             accumulate=config.accumulate,
@@ -108,9 +111,9 @@ def train(
         for step in range(start + 1, config.steps + 1):
             batch = jax.device_put(next(data), batch_placement)
             if not flops:
-                flops = count_flops(step_fn, state, batch, key)
+                flops = count_flops(step_fn, state, batch, key, frozen)
             with jax.transfer_guard("disallow"):
-                state, values = compiled_step(state, batch, key)
+                state, values = compiled_step(state, batch, key, frozen)
             if pending:
                 report(*pending, show)  # one step late: reading it doesn't hold up the device
             pending = (step, values)

@@ -47,3 +47,12 @@ def initial_state(
 
     out = shardings(jax.eval_shape(create), mesh)
     return jax.jit(lambda: nn.unbox(create()), out_shardings=out)(), out
+
+
+def state_from(
+    params: chex.ArrayTree, init: Callable[[], chex.ArrayTree], tx: optax.GradientTransformation, mesh: Mesh
+) -> tuple[TrainState, TrainState]:
+    """As `initial_state`, of parameters that exist; `init()` only tells their logical axes and is not computed."""
+    out = shardings(jax.eval_shape(lambda: TrainState.create(init(), tx)), mesh)
+    placed = jax.device_put(params, out.params)
+    return jax.jit(lambda p: TrainState.create(p, tx), out_shardings=out)(placed), out

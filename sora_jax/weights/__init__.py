@@ -3,6 +3,7 @@
 from sora_jax.weights.checkpoint import Checkpoint, find, load, parameter_shardings, save
 from sora_jax.weights.diffusers_export import save_diffusers
 from sora_jax.weights.diffusers_text import from_diffusers_text
+from sora_jax.weights.lora_files import load_loras, read_lora, save_lora
 from sora_jax.weights.shapes import abstract_params
 from sora_jax.weights.tensors import TensorFile, check_shapes, shapes_of, write_files, write_tensors
 
@@ -14,9 +15,12 @@ __all__ = [
     "find",
     "from_diffusers_text",
     "load",
+    "load_loras",
     "parameter_shardings",
+    "read_lora",
     "save",
     "save_diffusers",
+    "save_lora",
     "shapes_of",
     "write_files",
     "write_tensors",

@@ -16,6 +16,7 @@ from sora_jax.data.playground.scene import (
     BackgroundKind,
     Camera,
     Color,
+    ExtraShape,
     Light,
     Motion,
     Object,
@@ -53,6 +54,7 @@ SHAPE_PHRASES: dict[Shape, tuple[str, ...]] = {
     "ring": ("ring", "hoop"),
     "heart": ("heart",),
 }
+EXTRA_SHAPE_PHRASES: dict[ExtraShape, tuple[str, ...]] = {"crescent": ("crescent",)}
 COLOR_PHRASES: dict[Color, tuple[str, ...]] = {
     "red": ("red",),
     "green": ("green",),
@@ -228,10 +230,13 @@ def _article(text: str) -> str:
     return ("an " if text[0] in "aeiou" else "a ") + text
 
 
+_ALL_SHAPES: dict[Any, tuple[str, ...]] = {**SHAPE_PHRASES, **EXTRA_SHAPE_PHRASES}
+
+
 def _thing(draw: Chance, obj: Object, *, sized: bool, manner: str = "", bare: bool = False) -> str:
     parts = [_say(draw, SIZE_PHRASES[obj.size], 0.7)] if sized and obj.size else []
     parts += [manner] if manner else []
-    parts += [_say(draw, COLOR_PHRASES[obj.color], 0.9), _say(draw, SHAPE_PHRASES[obj.shape], 0.85)]
+    parts += [_say(draw, COLOR_PHRASES[obj.color], 0.9), _say(draw, _ALL_SHAPES[obj.shape], 0.85)]
     text = " ".join(parts)
     return text if bare else _article(text)
 

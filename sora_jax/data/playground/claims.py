@@ -57,6 +57,7 @@ _SHAPES = {
     "star": r"stars?",
     "ring": r"rings?|hoops?|donuts?",
     "heart": r"hearts?",
+    "crescent": r"crescents?|moons?",
 }
 _COLORS = {
     "red": r"red",

@@ -4,6 +4,7 @@ First the surroundings (`oracle_setting`), then the objects before them (`tracki
 (`oracle_shapes`) and motion: the law whose least-squares path, in the world's units, leaves the least over.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from sora_jax.data.playground.motion import REFERENCE_SECONDS, clip_times
 from sora_jax.data.playground.oracle_setting import read_setting
 from sora_jax.data.playground.oracle_shapes import AREA, fit_hidden, score_shapes
+from sora_jax.data.playground.scene import SHAPES
 from sora_jax.data.playground.tracking import Blob, find_blobs
 
 __all__ = ["ObjectReading", "Reading", "read"]
@@ -121,12 +123,17 @@ def _behind(blob: Blob, times: np.ndarray, wall: np.ndarray) -> str | None:
 
 
 def _read_object(
-    blob: Blob, times: np.ndarray, stretch: float, aspect: tuple[float, float], wall: np.ndarray
+    blob: Blob,
+    times: np.ndarray,
+    stretch: float,
+    aspect: tuple[float, float],
+    wall: np.ndarray,
+    shapes: Sequence[str],
 ) -> ObjectReading:
     whole = blob.whole
     behind = _behind(blob, times, wall)
     if behind and whole.sum() < 3:
-        return _read_hidden(blob, behind, wall)
+        return _read_hidden(blob, behind, wall, shapes)
     if not whole.any():
         whole = blob.area >= 0.8 * blob.area.max()
     k = np.flatnonzero(whole)
@@ -134,7 +141,9 @@ def _read_object(
     motion: str | None = None
     if len(times) > 1:
         motion = behind or _path(blob, times, stretch, aspect)
-    scores = score_shapes(blob.alpha[k], blob.cx[k], blob.cy[k], blob.rms[k], weight, times[k], stretch)
+    scores = score_shapes(
+        blob.alpha[k], blob.cx[k], blob.cy[k], blob.rms[k], weight, times[k], stretch, shapes
+    )
     still = max(scores, key=lambda s: scores[s].still)
     spun = max(scores, key=lambda s: scores[s].spun)
     shape = still
@@ -152,10 +161,10 @@ def _read_object(
     return ObjectReading(color=blob.color, shape=shape, size=size, motion=motion, track=_track(blob, radius))
 
 
-def _read_hidden(blob: Blob, motion: str, wall: np.ndarray) -> ObjectReading:
+def _read_hidden(blob: Blob, motion: str, wall: np.ndarray, shapes: Sequence[str]) -> ObjectReading:
     """An object that the wall hides in part in (nearly) every frame."""
     unit = float(min(blob.alpha.shape[1:]))
-    shape, pixels = fit_hidden(blob.alpha, wall, unit)
+    shape, pixels = fit_hidden(blob.alpha, wall, unit, shapes)
     radius = np.full(len(blob.area), pixels / unit)
     size = "large" if radius[0] > _LARGE_ABOVE else "small"
     return ObjectReading(color=blob.color, shape=shape, size=size, motion=motion, track=_track(blob, radius))
@@ -166,12 +175,13 @@ def _track(blob: Blob, radius: np.ndarray) -> np.ndarray:
     return np.where(shown[:, None], np.stack([blob.x, blob.y, radius], -1), np.nan)
 
 
-def read(frames: np.ndarray, fps: float = 8.0) -> Reading:
+def read(frames: np.ndarray, fps: float = 8.0, shapes: Sequence[str] = SHAPES) -> Reading:
     """What a clip shows.
 
     Args:
         frames: uint8[t, h, w, 3] in sRGB, at least 32 pixels on the short side.
         fps: frames per second; periodic motions are looked for at the world's rates.
+        shapes: those that an object may be; the world's own, and EXTRA_SHAPES where a scene may hold one.
 
     Raises:
         ValueError: frames that are not uint8[t, h, w, 3], or too small to tell shapes apart.
@@ -191,7 +201,7 @@ def read(frames: np.ndarray, fps: float = 8.0) -> Reading:
     height, width = pixels.shape[1:3]
     unit = min(height, width)
     objects = [
-        _read_object(blob, times, stretch, (width / unit, height / unit), setting.wall)
+        _read_object(blob, times, stretch, (width / unit, height / unit), setting.wall, shapes)
         for blob in find_blobs(setting)
     ]
     return Reading(

@@ -5,14 +5,15 @@ A mask is brought to a common frame by its own centroid and rms radius, so neith
 θ0 = n = 0. A whole path has two unknowns, so chance likenesses of single frames do not count.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sora_jax.data.playground.motion import EXTENT
 from sora_jax.data.playground.render import DISTANCE
-from sora_jax.data.playground.scene import SHAPES, SPINNABLE, Shape
+from sora_jax.data.playground.scene import EXTRA_SHAPES, SHAPES, SPINNABLE
 
 __all__ = ["AREA", "ShapeScore", "fit_hidden", "score_shapes"]
 
@@ -40,7 +41,7 @@ def _angles(shape: str) -> np.ndarray:
     return np.arange(round(period / _STEP)) * _STEP
 
 
-def _fine_mask(shape: Shape, edge: float) -> tuple[np.ndarray, float, float, float]:
+def _fine_mask(shape: Any, edge: float) -> tuple[np.ndarray, float, float, float]:
     """Area, middle (y) and rms radius of a shape of radius 1 whose edge is `edge` wide."""
     axis = np.linspace(-1.5, 1.5, 151)
     x, y = np.meshgrid(axis, axis)
@@ -51,18 +52,18 @@ def _fine_mask(shape: Shape, edge: float) -> tuple[np.ndarray, float, float, flo
     return total * 0.02**2, middle, rms, total
 
 
-AREA: dict[str, float] = {shape: float(_fine_mask(shape, 0.02)[0]) for shape in SHAPES}
+AREA: dict[str, float] = {shape: float(_fine_mask(shape, 0.02)[0]) for shape in (*SHAPES, *EXTRA_SHAPES)}
 """Area of each shape of radius 1."""
 
 
 @lru_cache(maxsize=32)
-def _templates(bucket: int) -> dict[str, np.ndarray]:
+def _templates(bucket: int, shapes: tuple[Any, ...]) -> dict[str, np.ndarray]:
     """Unit vectors float32[angles, scales, GRID²] of each shape at a radius of _BUCKET ** bucket pixels."""
     edge = 1.7 / _BUCKET**bucket
     axis = (np.arange(GRID) + 0.5) / GRID * 2.0 * SPAN - SPAN
     gx, gy = np.meshgrid(axis, axis)
     found = {}
-    for shape in SHAPES:
+    for shape in shapes:
         _, middle, rms, _ = _fine_mask(shape, edge)
         angle = 2.0 * np.pi * _angles(shape)[:, None, None, None]
         scale = rms / np.array(_SCALES)[:, None, None]
@@ -101,18 +102,22 @@ def score_shapes(
     weight: np.ndarray,
     times: np.ndarray,
     stretch: float,
+    shapes: Sequence[Any] = SHAPES,
 ) -> dict[str, ShapeScore]:
     """Every shape's score for masks alpha[t, h, w] with centroid and rms radius in pixels (index coordinates).
 
-    `weight` [t] says how far to trust each frame; `stretch` multiplies the turns that are looked for (long clips).
+    `weight` [t] says how far to trust each frame; `stretch` multiplies the turns that are looked for (long clips);
+    `shapes` are those that it may be.
     """
     patches = _patches(alpha, cx, cy, rms)
     weight = weight / weight.sum()
     # rms is near 0.7 radii for most shapes.
     radius = float((weight * rms).sum()) / 0.68
-    templates = _templates(int(np.clip(round(np.log(max(radius, 2.0)) / np.log(_BUCKET)), 4, 18)))
+    templates = _templates(
+        int(np.clip(round(np.log(max(radius, 2.0)) / np.log(_BUCKET)), 4, 18)), tuple(shapes)
+    )
     scores = {}
-    for shape in SHAPES:
+    for shape in shapes:
         bank = templates[shape]
         match = (patches @ bank.reshape(-1, GRID * GRID).T).reshape(len(patches), *bank.shape[:2]).max(-1)
         still = float(weight @ match[:, 0])
@@ -129,7 +134,9 @@ def score_shapes(
     return scores
 
 
-def fit_hidden(alpha: np.ndarray, wall: np.ndarray, unit: float) -> tuple[str, float]:
+def fit_hidden(
+    alpha: np.ndarray, wall: np.ndarray, unit: float, shapes: Sequence[Any] = SHAPES
+) -> tuple[str, float]:
     """Shape and radius (pixels) of masks alpha[t, h, w] whose columns `wall` bool[w] hide a part of each.
 
     In the frames that show most, on either side of the wall, every shape at every radius is laid at every place near
@@ -148,13 +155,13 @@ def fit_hidden(alpha: np.ndarray, wall: np.ndarray, unit: float) -> tuple[str, f
     margin = reach + 6
     seen = np.pad((~near).astype(np.float32), margin, constant_values=1.0)
     slide = np.arange(-5, 6)
-    total = np.zeros((len(SHAPES), len(radii)))
+    total = np.zeros((len(shapes), len(radii)))
     spots = []
     for t in chosen:
         ys, xs = np.nonzero(alpha[t] > 0.5)
         outer = (xs.min(), 1) if left[t] > right[t] else (xs.max(), -1)
         spots.append((np.pad(alpha[t], margin), int(ys.min() + ys.max()) // 2, *outer))
-    for i, shape in enumerate(SHAPES):
+    for i, shape in enumerate(shapes):
         for j, radius in enumerate(radii):
             distance = DISTANCE[shape](window / radius, window[:, None] / radius)
             cover = np.clip(0.5 - distance * radius, 0.0, 1.0).astype(np.float32)
@@ -172,4 +179,4 @@ def fit_hidden(alpha: np.ndarray, wall: np.ndarray, unit: float) -> tuple[str, f
                 missed = np.square(part * open_).sum()
                 total[i, j] += float((inside - 2.0 * cross).min() + missed) / missed
     i, j = np.unravel_index(total.argmin(), total.shape)
-    return SHAPES[int(i)], float(radii[j])
+    return shapes[int(i)], float(radii[j])

@@ -24,7 +24,7 @@ from sora_jax.data.playground.motion import (
     object_track,
     screen_track,
 )
-from sora_jax.data.playground.world import WALL_WIDTH, BackgroundColor, Color, Scene, Shape
+from sora_jax.data.playground.world import WALL_WIDTH, BackgroundColor, Color, ExtraShape, Scene, Shape
 
 __all__ = ["BACKGROUND_RGB", "BAND_WIDTH", "COLOR_RGB", "DISTANCE", "WALL_RGB", "render"]
 
@@ -62,6 +62,7 @@ _RING_OUTER, _RING_INNER = 1.0, 0.56
 _HALF_SQRT3 = 0.8660254037844386
 _COS36, _SIN36 = 0.8090169943749475, 0.5877852522924731
 _LOBE_X, _LOBE_Y, _LOBE_R = 0.50, 0.34, 0.54
+_BITE_Y, _BITE_R = -0.50, 0.80
 
 
 def _circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -109,13 +110,20 @@ def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.minimum(lobe, np.maximum(np.maximum(outside, above), py))
 
 
-DISTANCE: dict[Shape, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # A disc with a smaller one taken out above its middle: a bowl with two horns.
+    bite = np.sqrt(x * x + (y - _BITE_Y) * (y - _BITE_Y)) - _BITE_R
+    return np.maximum(np.sqrt(x * x + y * y) - 1.0, -bite)
+
+
+DISTANCE: dict[Shape | ExtraShape, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
     "star": _star,
     "ring": _ring,
     "heart": _heart,
+    "crescent": _crescent,
 }
 
 
@@ -140,7 +148,12 @@ def _blend(pixels: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
 
 
 def _blend_object(
-    video: np.ndarray, shape: Shape, rgb: tuple[int, int, int], track: Track, light: np.ndarray, unit: float
+    video: np.ndarray,
+    shape: Shape | ExtraShape,
+    rgb: tuple[int, int, int],
+    track: Track,
+    light: np.ndarray,
+    unit: float,
 ) -> None:
     """Lays one object over `video` uint8[t, h, w, 3], frame by frame inside its bounding box."""
     height, width = video.shape[1:3]

@@ -26,6 +26,7 @@ from sora_jax.data.playground.world import (
     BACKGROUND_KINDS,
     CAMERAS,
     COLORS,
+    EXTRA_SHAPES,
     HORIZONTAL,
     LIGHTS,
     MOTIONS,
@@ -41,6 +42,7 @@ from sora_jax.data.playground.world import (
     BackgroundKind,
     Camera,
     Color,
+    ExtraShape,
     Light,
     Motion,
     Object,
@@ -54,6 +56,7 @@ __all__ = [
     "BACKGROUND_KINDS",
     "CAMERAS",
     "COLORS",
+    "EXTRA_SHAPES",
     "HORIZONTAL",
     "LIGHTS",
     "MOTIONS",
@@ -67,6 +70,7 @@ __all__ = [
     "BackgroundKind",
     "Camera",
     "Color",
+    "ExtraShape",
     "Light",
     "Motion",
     "Object",
@@ -86,7 +90,7 @@ _CHECK = laws.clip_times(17)
 
 _VALUES: dict[str, Sequence[Any]] = {
     "objects": (1, 2, 3),
-    "shape": SHAPES,
+    "shape": (*SHAPES, *EXTRA_SHAPES),
     "color": COLORS,
     "size": SIZES,
     "motion": MOTIONS,
@@ -113,7 +117,8 @@ def _check(seed: int, split: str, want: dict[str, Any]) -> None:
     panning = camera not in (None, "still")
     clash = ""
     if motion == "spins" and shape not in (None, *SPINNABLE):
-        clash = f"a {shape} looks the same while it spins: choose one of {', '.join(SPINNABLE)}."
+        why = "has no scene in which it spins" if shape in EXTRA_SHAPES else "looks the same while it spins"
+        clash = f"a {shape} {why}: choose one of {', '.join(SPINNABLE)}."
     elif size is not None and motion in RESIZING:
         clash = f"an object that {motion} has no one size: leave out size={size!r}."
     elif panning and background == "plain":
@@ -295,7 +300,8 @@ def draw_scene(seed: int, *, split: Split = "train", **constraints: Any) -> Scen
         seed: a whole number >= 0.
         split: "train" has no held-out pair on any object; "held_out" has one at least; "all" is free.
         constraints: fixed values: `objects` (1 to 3), `background`, `background_color`, `camera`, `light`,
-            `occluder`, and of the first object `shape`, `color`, `size`, `motion`.
+            `occluder`, and of the first object `shape` (one of EXTRA_SHAPES too, which nothing else draws),
+            `color`, `size`, `motion`.
 
     Raises:
         ValueError: a value outside the world, or constraints that no scene can meet together.

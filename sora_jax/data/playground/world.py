@@ -16,6 +16,7 @@ __all__ = [
     "BACKGROUND_KINDS",
     "CAMERAS",
     "COLORS",
+    "EXTRA_SHAPES",
     "HORIZONTAL",
     "LIGHTS",
     "MOTIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "BackgroundKind",
     "Camera",
     "Color",
+    "ExtraShape",
     "Light",
     "Motion",
     "Object",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 Shape = Literal["circle", "square", "triangle", "star", "ring", "heart"]
+ExtraShape = Literal["crescent"]
 Color = Literal["red", "green", "blue", "yellow", "purple", "orange", "white", "cyan"]
 Size = Literal["small", "large"]
 Motion = Literal[
@@ -60,6 +63,8 @@ Camera = Literal["still", "pans left", "pans right", "zooms in", "zooms out"]
 Light = Literal["steady", "gets dark", "gets bright"]
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
+EXTRA_SHAPES: tuple[ExtraShape, ...] = get_args(ExtraShape)
+"""Shapes that a scene has only where they are asked for: something for a fine-tuned model to learn."""
 COLORS: tuple[Color, ...] = get_args(Color)
 SIZES: tuple[Size, ...] = get_args(Size)
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
@@ -92,7 +97,7 @@ class Object:
     (clockwise where positive), in two seconds; `phase` is where in a turn the clip starts.
     """
 
-    shape: Shape
+    shape: Shape | ExtraShape
     color: Color
     size: Size | None
     motion: Motion

@@ -1,0 +1,208 @@
+"""Fine-tuning starts from what it is given, changes only what it should, and goes on where it stopped."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_model
+from flax import linen as nn
+
+from sora_jax.data.clips import ClipsConfig
+from sora_jax.media import Clip
+from sora_jax.models.lora import LoRAConfig, apply_lora
+from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.train import finetune
+from sora_jax.train.finetune import FineTuneRun, finetune_loss, prepare_clips, run_finetune
+from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
+from sora_jax.train.state import TrainState
+from sora_jax.train.step import train_step
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments" / "train").glob("wan*.py"))
+RUN = FineTuneRun(
+    model=tiny_model.CONFIG,
+    start_from="given",
+    data=ClipsConfig(folder="given", height=16, width=16, frames=5, fps=8.0, aspects=("2:1",)),
+    lora=LoRAConfig(rank=2, alpha=2.0),
+    optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
+    mesh=MeshConfig(data=2, fsdp=4),
+    steps=3,
+    batch_size=8,
+    log_every=1,
+    sample_every=0,
+)
+PRINTS = {"vae": "v", "text": "t"}
+
+
+@pytest.fixture(autouse=True)
+def no_benchmark(monkeypatch):
+    """The loop's measure of the machine's matmul peak takes longer than these runs."""
+    monkeypatch.setattr("sora_jax.train.loop.matmul_peak", lambda: 1e9)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(3):
+        size = (5, 16, 32, 3) if i == 2 else (5, 16, 16, 3)
+        Clip(np.full(size, i / 4, np.float32), 8.0).save(folder / f"{i}.mp4")
+        (folder / f"{i}.txt").write_text("a red circle moves right\na blue star spins")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(folder, tmp_path_factory):
+    """The clips, encoded by the networks themselves, once."""
+    run = dataclasses.replace(RUN, data=dataclasses.replace(RUN.data, folder=str(folder)))
+    made = tiny_model.checkpoint()
+    workdir = tmp_path_factory.mktemp("run")
+    with jax.numpy_dtype_promotion("standard"):
+        return prepare_clips(run, workdir, made.params, made.tokenizer, PRINTS)
+
+
+def start(prepared, workdir, fingerprint="f", **fields):
+    params = tiny_model.checkpoint().params
+    run = dataclasses.replace(RUN, **fields)
+    return run_finetune(run, workdir, params=params, prepared=prepared, fingerprint=fingerprint)
+
+
+def test_the_networks_encode_the_clips(prepared):
+    assert [source.bucket[1:] for source in prepared.sources] == [(16, 16), (16, 32)]
+    made = tiny_model.checkpoint()
+    example = finetune.to_example(prepared, 16)(prepared.sources[0][0], np.random.default_rng(0))
+    assert example["latents"].shape == (3, 2, 2, 6)
+    _, mask = made.tokenizer(["a red circle moves right", "a blue star spins"])
+    assert int(example["mask"].sum()) in (int(mask[0].sum()), int(mask[1].sum()))
+    assert example["text"].shape == (16, 8)
+    assert not np.any(example["text"][~example["mask"]])
+    assert np.any(prepared.features(""))
+
+
+def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepared, tmp_path):
+    whole = start(prepared, tmp_path / "whole")
+    assert all(set(factors) == {"a", "b"} for factors in whole.params.values())
+    assert max(float(jnp.abs(f["b"]).max()) for f in whole.params.values()) > 1e-3
+    start(prepared, tmp_path / "parts", steps=2)
+    chex.assert_trees_all_equal(start(prepared, tmp_path / "parts"), whole)
+    query = whole.params["blocks/self_attention/query/kernel"]
+    assert query["a"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", None)
+    with pytest.raises(ValueError, match=r"another config .*base"):
+        start(prepared, tmp_path / "parts", "other weights")
+
+
+def test_a_whole_denoiser_starts_from_its_weights(prepared, tmp_path):
+    before = tiny_model.checkpoint().params["dit"]
+    still = start(
+        prepared,
+        tmp_path / "still",
+        lora=None,
+        steps=1,
+        optimizer=OptimizerConfig(
+            learning_rate=1e-30, final_learning_rate=0.0, warmup_steps=0, weight_decay=0.0
+        ),
+    )
+    chex.assert_trees_all_close(still.params, before, rtol=1e-6)
+    moved = start(prepared, tmp_path / "moved", lora=None, steps=1)
+    kernel = moved.params["blocks"]["self_attention"]["query"]["kernel"]
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
+    assert float(jnp.abs(kernel - before["blocks"]["self_attention"]["query"]["kernel"]).max()) > 1e-4
+
+
+def example_batch(prepared, count=4):
+    rng, draw = np.random.default_rng(0), finetune.to_example(prepared, 16)
+    rows = [draw(prepared.sources[0][i % 2], rng) for i in range(count)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def test_a_fresh_lora_s_loss_is_the_denoiser_s_and_bfloat16_is_near(prepared):
+    batch, key = example_batch(prepared), jax.random.key(0)
+    dit = tiny_model.checkpoint().params["dit"]
+    empty = finetune.padded(prepared.features(""), 16)
+    lora = jax.tree.map(jnp.asarray, dict(nn.unbox(finetune.lora_init(RUN)())))
+
+    def loss(params, frozen, run):
+        return float(jax.jit(lambda p, f: finetune_loss(p, batch, key, f, run=run)[0])(params, frozen))
+
+    whole = loss(dit, {"empty": empty}, dataclasses.replace(RUN, lora=None))
+    assert loss(lora, {"empty": empty, "dit": dit}, RUN) == pytest.approx(whole, rel=1e-6)
+    half = dataclasses.replace(RUN, dtype="bfloat16")
+    frozen = finetune.frozen_dtype(dit, jnp.bfloat16)
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(frozen)}
+    assert kinds == {"bfloat16", "float32"}
+    assert frozen["time"]["inner"]["kernel"].dtype == np.float32
+    assert loss(lora, {"empty": empty, "dit": frozen}, half) == pytest.approx(whole, rel=0.03)
+    dropped = dataclasses.replace(RUN, lora=None, caption_dropout=0.999)
+    other = {"empty": (empty[0] + 1, empty[1])}
+    assert loss(dit, {"empty": empty}, dropped) != loss(dit, other, dropped)
+
+
+def load_experiment(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.EXPERIMENT
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_a_step_at_full_size_and_where_it_lies(path):
+    """Shapes alone: the whole train step in every bucket, and that each device holds its part of the parameters."""
+    run = load_experiment(path)
+    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
+    tx = make_optimizer(run.optimizer, run.steps)
+    boxed = finetune.boxed_params(run)
+    init = finetune.lora_init(run) if run.lora else lambda: finetune._zeros(boxed)
+    abstract = jax.eval_shape(lambda: TrainState.create(init(), tx))
+    where = shardings(abstract, mesh)
+    state = nn.unbox(abstract)
+    sizes = jax.tree.leaves(
+        jax.tree.map(lambda leaf, at: np.prod(at.shard_shape(leaf.shape)), state.params, where.params)
+    )
+    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert sum(sizes) < (0.6 if run.lora else 0.14) * total
+    assert total == (23_592_960 if run.lora else 1_418_996_800)
+    text = jax.ShapeDtypeStruct((run.model.text.max_length, run.model.text.width), jnp.float32)
+    mask = jax.ShapeDtypeStruct(text.shape[:1], jnp.bool_)
+    frozen = {"empty": (text, mask), **({"dit": nn.unbox(boxed)} if run.lora else {})}
+    chex.assert_trees_all_equal_structs(frozen, finetune.frozen_shardings(run, mesh))
+    rows = run.batch_size
+    for bucket in run.data.buckets(run.model.vae.temporal_factor, run.grid)[:: 4 if run.lora else 8]:
+        batch = {
+            "latents": jax.ShapeDtypeStruct((rows, *run.model.vae.latent_shape(*bucket)), jnp.float32),
+            "text": jax.ShapeDtypeStruct((rows, *text.shape), jnp.float32),
+            "mask": jax.ShapeDtypeStruct((rows, *mask.shape), jnp.bool_),
+        }
+
+        def step(state, batch, frozen):
+            loss_fn = lambda p, b, k: finetune_loss(p, b, k, frozen, run=run)  # noqa: E731
+            key = jax.random.key(0)
+            return train_step(state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=0.9, accumulate=1)
+
+        after, metrics = jax.eval_shape(step, state, batch, frozen)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+        assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"caption_dropout": 1.0}, "caption_dropout is 1.0"),
+        ({"dtype": "float16"}, "dtype is 'float16'"),
+        ({"data": dataclasses.replace(RUN.data, frames=4)}, "4 frames"),
+        ({"data": dataclasses.replace(RUN.data, height=12)}, "height is 12"),
+    ],
+)
+def test_a_run_that_can_t_be_is_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(RUN, **wrong)
+
+
+def test_the_trained_factors_change_the_denoiser(prepared, tmp_path):
+    state = start(prepared, tmp_path / "run", steps=2)
+    before = tiny_model.checkpoint().params["dit"]
+    after = apply_lora(before, jax.device_get(state.ema), RUN.lora.scale)
+    changed = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != b)), after, before)
+    assert sum(jax.tree.leaves(changed)) == 8
