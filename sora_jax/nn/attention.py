@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import RMSNorm
-from sora_jax.ops.attention import attention
+from sora_jax.ops.attention import attention, self_attention
 from sora_jax.ops.rope import Rotation, apply_rope
 
 
@@ -28,6 +28,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, context=None, *, rotation: Rotation | None = None, mask=None):
         width = x.shape[-1]
+        attend = self_attention if context is None else attention
         context = x if context is None else context
 
         def project(source, name):
@@ -39,6 +40,6 @@ class Attention(nn.Module):
         q, k, v = (a.reshape(*a.shape[:2], self.heads, width // self.heads) for a in (q, k, v))
         if rotation is not None:
             q, k = apply_rope(q, rotation), apply_rope(k, rotation)
-        o = attention(q, k, v, mask)
+        o = attend(q, k, v, mask)
         out = Linear(width, ("heads", "embed"), dtype=self.dtype, kernel_init=self.out_init, name="out")
         return out(o.reshape(*x.shape[:2], width))

@@ -9,7 +9,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from sora_jax.parallel.ring import Ring, ring_attention
 from sora_jax.typing import Array
 
 Method = Literal["ulysses_ring", "ulysses", "ring", "all_gather"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 TOKENS = PartitionSpec(("data", "fsdp"), "context", "tensor", None)
 MARKS = PartitionSpec(("data", "fsdp"), "context")
@@ -68,10 +69,8 @@ def context_attention(
     scale = float(e**-0.5 if scale is None else scale)
 
     missing = -n % parts
-    if missing and segments is None:
+    if segments is None and (missing or mask is not None):
         segments = jnp.zeros((b, n), jnp.int32)
-    if mask is not None:
-        segments = jnp.zeros((b, n), jnp.int32) if segments is None else segments
     q_segments = k_segments = segments
     if mask is not None:
         k_segments = jnp.where(mask, segments, -2)
@@ -112,10 +111,6 @@ def _check(method: Method, b: int, heads: int, copies: int, parts: int, tensor: 
         raise ValueError(
             f"{own} heads on each device don't divide over context={parts} for ulysses: choose ring, ulysses_ring "
             f"or all_gather, or a context axis that divides {own}."
-        )
-    if method not in ("ulysses_ring", "ulysses", "ring", "all_gather"):
-        raise ValueError(
-            f"there is no context attention {method!r}: choose ulysses_ring, ulysses, ring or all_gather."
         )
     return 1 if method == "ring" else math.gcd(own, parts)
 

@@ -1,4 +1,4 @@
-"""What the scripts would run, read against the commands' own documentation, and what they do with stand-ins for them."""
+"""What the scripts would run, written down from the commands' documentation, and what they do with stand-ins."""
 
 import os
 import shlex
