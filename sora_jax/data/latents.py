@@ -53,16 +53,22 @@ def fill(
     batch_size: int = 32,
     shard_size: int = 1024,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    host: int = 0,
+    hosts: int = 1,
 ) -> None:
     """Encodes every clip of `source` that isn't in the cache yet.
 
     `encode` takes uint8 `[n, t, h, w, 3]` and gives latents `[n, t', h', w', c]`. `made_from` (the VAE's fingerprint,
-    the data's settings) is compared with what the folder says of itself: ValueError if they differ.
+    the data's settings) is compared with what the folder says of itself: ValueError if they differ. Hosts that share
+    the folder begin at different places and leave out what another has done.
     """
     _check_card(folder, {**made_from, "count": len(source), "shard_size": shard_size}, "latents")
     starts = range(0, len(source), shard_size)
     missing = [start for start in starts if not _shard(folder, start // shard_size).exists()]
-    for start in progress(missing):
+    own = len(missing) * host // hosts
+    for start in progress(missing[own:] + missing[:own]):
+        if _shard(folder, start // shard_size).exists():
+            continue
         stop = min(start + shard_size, len(source))
         parts = []
         for clips in _batches(source, start, stop, batch_size):

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import RMSNorm
-from sora_jax.ops.attention import attention
+from sora_jax.ops.attention import attention, self_attention
 from sora_jax.ops.rope import Rotation, apply_rope
 
 
@@ -30,6 +30,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, context=None, *, rotation: Rotation | None = None, mask=None, added=None):
         width = x.shape[-1]
+        attend = self_attention if context is None else attention
         context = x if context is None else context
 
         def project(source, name):
@@ -41,7 +42,7 @@ class Attention(nn.Module):
         q, k, v = (self._cut(a) for a in (q, k, v))
         if rotation is not None:
             q, k = apply_rope(q, rotation), apply_rope(k, rotation)
-        o = attention(q, k, v, mask)
+        o = attend(q, k, v, mask)
         if added is not None:
             k = RMSNorm(self.epsilon, "heads", name="added_key_norm")(project(added, "added_key"))
             o = o + attention(q, self._cut(k), self._cut(project(added, "added_value")))

@@ -2,17 +2,24 @@
 
 What is fast differs by platform, so the lowering is chosen when the program is compiled for one: heads-first
 batched matrix products on CPU (`sora-jax bench ops` has the figures), cuDNN's fused kernel on GPU in half
-precision, XLA's fusion elsewhere.
+precision, the splash kernel on TPU, XLA's fusion elsewhere.
 """
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sora_jax.typing import Array, Bool, Float, typed
+from sora_jax.ops.attention_splash import splash, splash_fits
+from sora_jax.typing import Array, Bool, Float, Int, typed
 
 # A finite stand-in for -inf: with -inf a row without any key would give NaN.
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
+
+Segments = tuple[Int[Array, "b n"], Int[Array, "b s"]]
 
 
 @typed
@@ -23,6 +30,7 @@ def attention(
     mask: Bool[Array, "b s"] | None = None,
     bias: Float[Array, "#b #k #n s"] | None = None,
     scale: float | None = None,
+    segments: Segments | None = None,
 ) -> Float[Array, "b n k e"]:
     """Attends from n queries to s keys, in k heads of e entries.
 
@@ -30,23 +38,97 @@ def attention(
         mask: which keys there are; a query without any key gets zeros.
         bias: added to the scaled logits.
         scale: s; default 1/√e.
+        segments: a number for each query and one for each key; only equal ones meet (sequences packed in one).
     """
     s = float(q.shape[-1] ** -0.5 if scale is None else scale)
-    if mask is not None:
-        added = jnp.where(mask, 0.0, MASKED).astype(jnp.float32).reshape(mask.shape[0], 1, 1, mask.shape[1])
-        bias = added if bias is None else jnp.maximum(bias.astype(jnp.float32) + added, MASKED)
+    if segments is not None and mask is not None:
+        # A key that there is not is in a segment of no query; segments count from 0, or -1 for padding.
+        segments, mask = (segments[0], jnp.where(mask, segments[1], -2)), None
 
-    # Inputs are passed as they are: an absent bias must not become an operand.
-    operands = (q, k, v) if bias is None else (q, k, v, bias)
+    def dense(lowering):
+        def run(q, k, v, bias, mask, segments):
+            return lowering(q, k, v, _with_hidden(bias, mask, segments), scale=s)
+
+        return run
+
+    # The kernel is no program that XLA could cut over devices by itself: on several, `self_attention` brings it in.
+    kernel = bias is None and splash_fits(q, k) and (jax.device_count() == 1 or _inside_shard_map())
     out = lax.platform_dependent(
-        *operands,
-        cpu=lambda *a: heads_first(*a, scale=s),
-        cuda=lambda *a: cudnn_or_xla(*a, scale=s),
-        default=lambda *a: xla(*a, scale=s),
+        *(q, k, v, bias, mask, segments),
+        cpu=dense(heads_first),
+        cuda=dense(cudnn_or_xla),
+        tpu=(lambda q, k, v, bias, mask, segments: splash(q, k, v, _as_segments(q, mask, segments), scale=s))
+        if kernel
+        else dense(xla),
+        default=dense(xla),
     )
     if mask is not None:
         out = jnp.where(mask.any(axis=-1).reshape(-1, 1, 1, 1), out, jnp.zeros((), out.dtype))
+    if segments is not None:
+        meets = _meet(segments).any(axis=-1)[:, :, None, None]
+        out = jnp.where(meets, out, jnp.zeros((), out.dtype))
     return out
+
+
+def _meet(segments):
+    return segments[0][:, :, None] == segments[1][:, None, :]
+
+
+def _with_hidden(bias, mask, segments):
+    """The bias [#b, #k, #n, s] that also hides what `mask` and `segments` hide; none if nothing is hidden."""
+    for shown in (
+        None if mask is None else mask[:, None, None, :],
+        None if segments is None else _meet(segments)[:, None],
+    ):
+        if shown is not None:
+            added = jnp.where(shown, 0.0, MASKED).astype(jnp.float32)
+            bias = added if bias is None else jnp.maximum(bias.astype(jnp.float32) + added, MASKED)
+    return bias
+
+
+def _as_segments(q, mask, segments):
+    if mask is None:
+        return segments
+    return jnp.zeros(q.shape[:2], jnp.int32), jnp.where(mask, 0, -1).astype(jnp.int32)
+
+
+def _inside_shard_map() -> bool:
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and mesh.are_all_axes_manual
+
+
+SelfAttention = Callable[..., Array]
+_spread: contextvars.ContextVar[SelfAttention | None] = contextvars.ContextVar("spread", default=None)
+
+
+@contextlib.contextmanager
+def self_attention_by(implementation: SelfAttention | None) -> Iterator[None]:
+    """Within it, `self_attention` is `implementation(q, k, v, mask, segments, scale)`; none is `attention`.
+
+    Modules know no mesh: who traces a program for many devices says here how tokens that lie on different ones meet.
+    """
+    token = _spread.set(implementation)
+    try:
+        yield
+    finally:
+        _spread.reset(token)
+
+
+@typed
+def self_attention(
+    q: Float[Array, "b n k e"],
+    k: Float[Array, "b n k e"],
+    v: Float[Array, "b n k e"],
+    mask: Bool[Array, "b n"] | None = None,
+    segments: Int[Array, "b n"] | None = None,
+    scale: float | None = None,
+) -> Float[Array, "b n k e"]:
+    """`attention` of a sequence's tokens to one another, which may lie on several devices (`self_attention_by`)."""
+    spread = _spread.get()
+    if spread is not None:
+        return spread(q, k, v, mask, segments, scale)
+    pairs = None if segments is None else (segments, segments)
+    return attention(q, k, v, mask, scale=scale, segments=pairs)
 
 
 def heads_first(q, k, v, bias=None, *, scale: float):

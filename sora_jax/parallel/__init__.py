@@ -1,5 +1,24 @@
-"""The mesh, and what lies where on it."""
+"""The mesh, what lies where on it, how tokens on different devices attend to one another, and runs on many hosts."""
 
-from sora_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh, shardings
+from sora_jax.parallel.context import context_attention, spread
+from sora_jax.parallel.hosts import start
+from sora_jax.parallel.mesh import (
+    MeshConfig,
+    batch_sharding,
+    data_host,
+    make_mesh,
+    place_batch,
+    shardings,
+)
 
-__all__ = ["MeshConfig", "batch_sharding", "make_mesh", "shardings"]
+__all__ = [
+    "MeshConfig",
+    "batch_sharding",
+    "context_attention",
+    "data_host",
+    "make_mesh",
+    "place_batch",
+    "shardings",
+    "spread",
+    "start",
+]

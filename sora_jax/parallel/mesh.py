@@ -10,7 +10,10 @@ import jax
 import numpy as np
 from flax import linen as nn
 from flax.linen import spmd
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sora_jax.parallel.context import METHODS, Method
 
 AXES = ("data", "fsdp", "context", "tensor")
 
@@ -38,8 +41,12 @@ class MeshConfig:
     """The sequence of spacetime tokens is cut over this axis."""
     tensor: int = 1
     """Heads and FFN columns are cut over this axis."""
+    attention: Method = "ulysses_ring"
+    """How tokens on different devices of the context axis meet; the answer is the same."""
 
     def __post_init__(self):
+        if self.attention not in METHODS:
+            raise ValueError(f"mesh: attention is {self.attention!r}: choose {', '.join(METHODS)}.")
         sizes = [getattr(self, axis) for axis in AXES]
         if sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
             raise ValueError(f"mesh {sizes} ({', '.join(AXES)}): sizes are positive, and at most one is -1.")
@@ -56,7 +63,22 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
             f"mesh {dict(zip(AXES, sizes, strict=True))} needs {int(np.prod(sizes))} devices and there are "
             f"{len(devices)}: choose sizes whose product is {len(devices)}."
         )
-    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(_arranged(devices, sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _arranged(devices: list, sizes: list[int]) -> np.ndarray:
+    """The devices in an order in which neighbours along an axis are neighbours in the machine."""
+    if devices[0].platform != "tpu":
+        return np.asarray(devices).reshape(sizes)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices)
+    if sizes[0] % slices:
+        raise ValueError(
+            f"data={sizes[0]} on {slices} slices: they share a slow network, which only the data axis may cross, so "
+            f"choose a multiple of {slices}."
+        )
+    return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices)
 
 
 def mesh_of(shards: int) -> Mesh | None:
@@ -77,6 +99,40 @@ def mesh_of(shards: int) -> Mesh | None:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The leading axis of every array of a batch lies over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def data_host(mesh: Mesh) -> tuple[int, int]:
+    """Which part of each batch this process reads, and of how many: processes that share copies of the model over
+    `context` or `tensor` read the same part.
+
+    Raises ValueError if the parts of two processes overlap without being the same.
+    """
+    copies = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts: dict[int, set[int]] = {}
+    for device, (rows,) in batch_sharding(mesh).devices_indices_map((copies,)).items():
+        parts.setdefault(device.process_index, set()).add(rows.start or 0)
+    different = sorted({tuple(sorted(part)) for part in parts.values()})
+    if sum(map(len, different)) != copies:
+        raise ValueError(
+            f"mesh {dict(mesh.shape)} gives processes overlapping parts of a batch: choose context x tensor as a "
+            "divisor or a multiple of a process's devices."
+        )
+    return different.index(tuple(sorted(parts[jax.process_index()]))), len(different)
+
+
+def place_batch(batch: Any, mesh: Mesh) -> Any:
+    """This process's part of a batch, host arrays, as arrays over the whole mesh.
+
+    Raises ValueError if the batch doesn't divide over the mesh.
+    """
+    copies, (_, hosts) = mesh.shape["data"] * mesh.shape["fsdp"], data_host(mesh)
+    size = jax.tree.leaves(batch)[0].shape[0] * hosts
+    if size % copies:
+        raise ValueError(
+            f"a batch of {size} doesn't divide over data x fsdp = {copies} devices: choose a multiple of {copies}."
+        )
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch)
 
 
 def shardings(abstract: Any, mesh: Mesh) -> Any:

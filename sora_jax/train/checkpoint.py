@@ -52,9 +52,10 @@ class Checkpoints:
                     f"{path.parent} holds a run with another config ({', '.join(names[:5])}; there {first} is "
                     f"{found.get(first)}, here {wanted.get(first)}): give the same fields, or another --workdir."
                 )
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(json.dumps(config, indent=2))
-        temporary.replace(path)
+        if jax.process_index() == 0:
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_text(json.dumps(config, indent=2))
+            temporary.replace(path)
 
     @property
     def newest(self) -> int | None:

@@ -23,7 +23,7 @@ from sora_jax.models.config import ModelConfig
 from sora_jax.models.dit import DiT, timesteps
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE, normalize
-from sora_jax.parallel import MeshConfig, make_mesh
+from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state
@@ -145,7 +145,13 @@ def run_dit(
     cache = Path(run.latents) if run.latents else workdir / "latents"
     made_from = {"vae": vae_fingerprint, "data": dataclasses.asdict(run.data)}
     fill(
-        cache, source, latent_encoder(VAE(run.model.vae), vae_params), made_from=made_from, progress=progress
+        cache,
+        source,
+        latent_encoder(VAE(run.model.vae), vae_params),
+        made_from=made_from,
+        progress=progress,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
     )
 
     mesh = make_mesh(run.mesh)
@@ -182,19 +188,21 @@ def run_dit(
         ids, mask = tokenize([example["caption"]])
         return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
 
+    host, hosts = data_host(mesh)
     data = batches(
         LatentSource(cache),
         batch_size=run.batch_size,
         seed=run.seed,
         random_maps=[caption_map(source), lambda example, rng: to_tokens(example)],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=host,
+        hosts=hosts,
     )
     return train(
         workdir=workdir,
         config=run,
         resolved=dataclasses.asdict(run),
         mesh=mesh,
+        attention=run.mesh.attention,
         state=state,
         state_shardings=state_shardings,
         tx=tx,

@@ -12,10 +12,12 @@ from typing import Any
 import grain
 import jax
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sora_jax.parallel import batch_sharding
+from sora_jax.parallel import place_batch, spread
+from sora_jax.parallel.context import Method
 from sora_jax.train.checkpoint import Checkpoints
 from sora_jax.train.flops import count_flops, matmul_peak
 from sora_jax.train.metrics import MetricsWriter
@@ -64,19 +66,20 @@ def train(
     data: grain.DatasetIterator,
     evaluate: Evaluate | None = None,
     frozen: Any = None,
+    attention: Method = "ulysses_ring",
 ) -> TrainState:
     """Trains `state` up to `config.steps`, going on from the newest checkpoint in `workdir` if there is one.
 
     `resolved` is the run's whole config, written beside the checkpoints. `frozen`, a tree of arrays that no step
     changes and no checkpoint holds, reaches the loss as its keyword of that name. SIGTERM and Ctrl-C stop after the
-    step at hand, with a last checkpoint.
+    step at hand, with a last checkpoint; of several processes, SIGTERM to one stops all at one step. `data` gives this
+    process's part of each batch, and `attention` says how tokens meet that are cut over the mesh's context axis.
     """
     checkpoints = Checkpoints(workdir, resolved, may_change=MAY_CHANGE)
     if checkpoints.newest is not None:
         state, data_state = checkpoints.restore(state)
         data.set_state(data_state)
     start = int(state.step)
-    batch_placement = batch_sharding(mesh)
 
     def step_fn(state, batch, key, frozen):
         return train_step(
@@ -89,9 +92,13 @@ def train(
             accumulate=config.accumulate,
         )
 
-    compiled_step = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_shardings, None))
+    def step_on_mesh(state, batch, key):
+        with spread(mesh, attention):
+            return step_fn(state, batch, key)
+
+    compiled_step = jax.jit(step_on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
     key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
-    metrics = MetricsWriter(workdir, start)
+    metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
     flops, pending = 0, None
     clock = Clock()
@@ -105,11 +112,12 @@ def train(
         rates = {"steps_per_second": rate, "flops_per_second": flops * rate} if rate else {}
         if rate and peak:
             rates["share_of_peak"] = flops * rate / peak
-        metrics.write(step, {**values, **rates})
+        if metrics:
+            metrics.write(step, {**values, **rates})
 
     with _stop_requests() as stop, _progress_bar(start, config.steps) as show:
         for step in range(start + 1, config.steps + 1):
-            batch = jax.device_put(next(data), batch_placement)
+            batch = place_batch(next(data), mesh)
             if not flops:
                 flops = count_flops(step_fn, state, batch, key, frozen)
             with jax.transfer_guard("disallow"):
@@ -117,21 +125,32 @@ def train(
             if pending:
                 report(*pending, show)  # one step late: reading it doesn't hold up the device
             pending = (step, values)
-            last = stop() or step == config.steps
+            last = stop(step) or step == config.steps
             if last:
                 report(*pending, show)
             if last or step % config.checkpoint_every == 0:
                 checkpoints.save(state, data.get_state())
             if evaluate and config.sample_every and (step % config.sample_every == 0 or step == config.steps):
-                figures = evaluate(state, step)
-                if figures:
+                figures = _on_first_process(evaluate, state, step)
+                if figures and metrics:
                     metrics.write(step, figures)
                 clock.pause()
             if last:
                 break
     checkpoints.close()
-    metrics.close()
+    if metrics:
+        metrics.close()
     return state
+
+
+def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[str, float] | None:
+    """Of several processes the first evaluates, on a copy of the moving average that it alone holds."""
+    if jax.process_count() == 1:
+        return evaluate(state, step)
+    whole = multihost_utils.process_allgather(state.ema, tiled=True)
+    if jax.process_index() != 0:
+        return None
+    return evaluate(state.replace(params=None, ema=whole, opt_state=None), step)
 
 
 class Clock:
@@ -149,19 +168,25 @@ class Clock:
         return (step - last[0]) / (now - last[1]) if last and step > last[0] else None
 
 
-MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "sample_every", "workdir")
+MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "sample_every", "workdir", "mesh")
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Within it, SIGTERM and SIGINT are noted instead of obeyed at once."""
+def _stop_requests() -> Iterator[Callable[[int], bool]]:
+    """Within it, SIGTERM and SIGINT are noted instead of obeyed at once; gives whether to stop after this step.
+
+    Several processes must stop at the same one: JAX takes note of a SIGTERM to any, and they agree on the step.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     asked = []
     previous = {}
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(ValueError):  # not the main thread
             previous[number] = signal.signal(number, lambda number, frame: asked.append(number))
     try:
-        yield lambda: bool(asked)
+        yield lambda step: bool(asked)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

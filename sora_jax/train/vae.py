@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from sora_jax.data.pipeline import batches, crop
 from sora_jax.data.sources import DataConfig, open_source
 from sora_jax.models.vae import VAE, VAEConfig
-from sora_jax.parallel import MeshConfig, make_mesh
+from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state
@@ -88,13 +88,14 @@ def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> Tra
     def loss_fn(params, batch, key):
         return vae_loss(params, batch, key, model=model, config=run.loss)
 
+    host, hosts = data_host(mesh)
     data = batches(
         open_source(run.data),
         batch_size=run.batch_size,
         seed=run.seed,
         random_maps=[crop(run.crop_size, run.crop_frames)],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=host,
+        hosts=hosts,
     )
     return train(
         workdir=workdir,

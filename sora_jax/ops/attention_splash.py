@@ -1,0 +1,75 @@
+"""Splash attention, JAX's flash attention (arXiv 2205.14135) for TPU: logits live in on-chip memory, block by block.
+
+Blocks are 128 wide at least, so sequences are padded to whole blocks, and what was added is in a segment of its own.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel as kernel,
+)
+from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_mask as masks,
+)
+
+LANES = 128
+LARGEST_BLOCK = 512
+LEAST_LOGITS = 512 * 512
+"""Below so many logits a head XLA's own attention is left to it: the kernel's padding and start cost more."""
+
+
+def splash_fits(q, k) -> bool:
+    """Whether queries [b, n, k, e] and keys [b, s, k, e] are many enough for the kernel to pay."""
+    return q.shape[1] * k.shape[1] >= LEAST_LOGITS
+
+
+def _block(length: int) -> int:
+    return min(LARGEST_BLOCK, -(-length // LANES) * LANES)
+
+
+def _padded(a, axis: int, multiple: int, value=0):
+    missing = -a.shape[axis] % multiple
+    if not missing:
+        return a
+    return jnp.pad(
+        a,
+        [(0, missing if i == axis else 0) for i in range(a.ndim)],
+        constant_values=jnp.asarray(value, a.dtype),
+    )
+
+
+def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
+    """Attention of q [b, n, k, e] to k, v [b, s, k, e] as `ops.attention` defines it, without a bias.
+
+    `segments`: int32 [b, n] and [b, s], of 0 and more; `interpret` runs the kernel without a TPU.
+    """
+    b, n, heads, e = q.shape
+    s = k.shape[1]
+    block_q, block_k = _block(n), _block(s)
+    if segments is None and (n % block_q or s % block_k):
+        segments = jnp.zeros((b, n), jnp.int32), jnp.zeros((b, s), jnp.int32)
+    q, k, v = (_padded(a.transpose(0, 2, 1, 3), 3, LANES) for a in (q * jnp.asarray(scale, q.dtype), k, v))
+    q, k, v = _padded(q, 2, block_q), _padded(k, 2, block_k), _padded(v, 2, block_k)
+    ids = None
+    if segments is not None:
+        ids = kernel.SegmentIds(
+            q=_padded(segments[0], 1, block_q, -3), kv=_padded(segments[1], 1, block_k, -4)
+        )
+    blocks = kernel.BlockSizes(
+        block_q=block_q,
+        block_kv=block_k,
+        block_kv_compute=block_k,
+        block_q_dkv=block_q,
+        block_kv_dkv=block_k,
+        block_kv_dkv_compute=block_k,
+        block_q_dq=block_q,
+        block_kv_dq=block_k,
+    )
+    # The kernel was written for JAX's own promotion rules.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        everything = masks.MultiHeadMask([masks.FullMask((q.shape[2], k.shape[2])) for _ in range(heads)])
+        attend = kernel.make_splash_mha(
+            everything, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
+        )
+        out = jax.vmap(attend)(q, k, v, ids)
+    return out[:, :, :n, :e].transpose(0, 2, 1, 3).astype(q.dtype)

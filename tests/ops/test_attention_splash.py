@@ -1,0 +1,39 @@
+"""The TPU kernel, interpreted, is the attention that every other platform computes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.ops.attention import attention
+from sora_jax.ops.attention_splash import splash, splash_fits
+
+B, N, S, K, E = 1, 130, 200, 2, 8
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_it_is_plain_attention_and_so_are_its_gradients(packed):
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, weights = (
+        jax.random.normal(key, (B, n, K, E)) for key, n in zip(keys, (N, S, S, N), strict=True)
+    )
+    segments = (jnp.arange(N)[None] // 70, jnp.arange(S)[None] // 90) if packed else None
+
+    def both(attend):
+        def weighed(q, k, v):
+            out = attend(q, k, v)
+            return jnp.sum(out * weights), out
+
+        (_, out), gradients = jax.value_and_grad(weighed, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+        return out, *gradients
+
+    kernel = both(lambda q, k, v: splash(q, k, v, segments, scale=0.3, interpret=True))
+    plain = both(lambda q, k, v: attention(q, k, v, scale=0.3, segments=segments))
+    for a, b in zip(kernel, plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_short_sequences_are_left_to_xla():
+    short, long = jnp.zeros((1, 80, 2, 8)), jnp.zeros((1, 1024, 2, 8))
+    assert not splash_fits(short, long)
+    assert splash_fits(long, long)

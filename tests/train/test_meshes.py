@@ -1,0 +1,83 @@
+"""The denoiser's loss and gradients don't depend on how it lies on devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+from sora_jax.models.dit import DiT, DiTConfig
+from sora_jax.parallel import MeshConfig, make_mesh, place_batch, shardings, spread
+
+DIT = DiT(
+    DiTConfig(
+        in_channels=3,
+        out_channels=3,
+        patch=(1, 2, 2),
+        width=24,
+        depth=2,
+        heads=4,
+        ffn_width=32,
+        text_width=8,
+        freq_width=16,
+        remat="full",
+        init="published",
+    )
+)
+B, T, H, W, S = 4, 3, 4, 6, 5
+FAST = {"xla_backend_optimization_level": 0}
+
+
+def init():
+    x, text = jnp.zeros((1, T, H, W, 3)), jnp.zeros((1, S, 8))
+    return DIT.init(jax.random.key(0), x, jnp.zeros((1, T)), text)["params"]
+
+
+def batch():
+    draw = np.random.default_rng(0).standard_normal
+    return {
+        "x": draw((B, T, H, W, 3), np.float32),
+        "target": draw((B, T, H, W, 3), np.float32),
+        "timestep": 1000 * np.random.default_rng(1).random((B, T), np.float32),
+        "text": draw((B, S, 8), np.float32),
+        "mask": np.arange(S)[None, :] < np.array([[2], [5], [3], [4]]),
+    }
+
+
+def loss(params, batch):
+    v = DIT.apply({"params": params}, batch["x"], batch["timestep"], batch["text"], batch["mask"])
+    return jnp.mean(jnp.square(v - batch["target"]))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    params = jax.jit(lambda: nn.unbox(init()), compiler_options=FAST)()
+    return params, jax.jit(jax.value_and_grad(loss), compiler_options=FAST)(params, batch())
+
+
+@pytest.mark.parametrize(
+    ("axes", "method"),
+    [
+        ({"data": 2, "fsdp": 2, "tensor": 2}, "ulysses_ring"),
+        ({"data": 1, "fsdp": 2, "context": 4}, "ring"),
+        ({"data": 1, "fsdp": 2, "context": 2, "tensor": 2}, "ulysses_ring"),
+    ],
+    ids=str,
+)
+def test_loss_and_gradients_equal_one_device_s(axes, method, one_device):
+    params, (value, gradients) = one_device
+    mesh = make_mesh(MeshConfig(**axes))
+    places = shardings(jax.eval_shape(init), mesh)
+    assert places["blocks"]["ffn_in"]["kernel"].spec == PartitionSpec(None, "fsdp", "tensor")
+
+    def on_mesh(params, batch):
+        with spread(mesh, method):
+            return jax.value_and_grad(loss)(params, batch)
+
+    step = jax.jit(on_mesh, out_shardings=(None, places), compiler_options=FAST)
+    cut_value, cut_gradients = step(jax.device_put(params, places), place_batch(batch(), mesh))
+    np.testing.assert_allclose(cut_value, value, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
+    kernel = cut_gradients["blocks"]["ffn_in"]["kernel"]
+    assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
