@@ -92,9 +92,9 @@ def train(
             accumulate=config.accumulate,
         )
 
-    def step_on_mesh(state, batch, key):
+    def step_on_mesh(state, batch, key, frozen):
         with spread(mesh, attention):
-            return step_fn(state, batch, key)
+            return step_fn(state, batch, key, frozen)
 
     compiled_step = jax.jit(step_on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
     key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
