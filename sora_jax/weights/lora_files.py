@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict
 
 from sora_jax.models.dit import DiTConfig
 from sora_jax.models.lora import Lora, merge
-from sora_jax.weights.diffusers_dit import _names
+from sora_jax.weights.diffusers_dit import dit_leaves
 from sora_jax.weights.diffusers_folder import read_json
 from sora_jax.weights.tensors import TensorFile, write_files, write_tensors
 
@@ -59,14 +59,19 @@ _ORIGINAL = (
 _SLACK = 64 * 2**20  # bytes of a header and of what else a file may hold besides its factors
 
 
+def _linear_names(config: DiTConfig) -> dict[str, str]:
+    """diffusers' name of every linear layer by our kernel's path, with `{}` for a block's number."""
+    linear = {path: one for path, one in dit_leaves(config).items() if one.axes == (1, 0)}
+    names = {path: one.names[0].removesuffix(".weight") for path, one in linear.items()}
+    return {path: name.replace("blocks.0.", "blocks.{}.") for path, name in names.items()}
+
+
 def written_names(paths: Sequence[str], config: DiTConfig) -> dict[str, str]:
     """diffusers' name of the linear layer of each kernel, with `{}` for a block's number.
 
     Raises ValueError for a kernel that is no linear layer there.
     """
-    known = {
-        path: name.removesuffix(".weight") for path, name, change in _names(config) if change == "transpose"
-    }
+    known = _linear_names(config)
     for path in paths:
         if path not in known:
             raise ValueError(
@@ -79,8 +84,7 @@ def written_names(paths: Sequence[str], config: DiTConfig) -> dict[str, str]:
 def _layers(config: DiTConfig) -> dict[str, tuple[str, int | None]]:
     """(our path, block) of every linear layer, by its name in each of the layouts."""
     found = {}
-    paths = [path for path, _, change in _names(config) if change == "transpose"]
-    for path, name in written_names(paths, config).items():
+    for path, name in _linear_names(config).items():
         original = name
         for theirs, published in _ORIGINAL:
             original = original.replace(theirs, published)
