@@ -101,9 +101,12 @@ def run(args: Args) -> int:
 
     check_prompt(args.prompt)
     from sora_jax.parallel.mesh import mesh_of
+    from sora_jax.studio.image import pixels_of
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
+    # Read before the model is: a wrong name shows at once.
+    image, last = (None if path is None else pixels_of(path) for path in (args.image, args.last_image))
     pipeline = load(args.model, mesh=mesh_of(args.shards), dtype=args.dtype, lora=args.lora)
     with bar() as report:
         clips = pipeline.generate(
@@ -120,8 +123,8 @@ def run(args: Args) -> int:
             guidance_2=args.guidance_2,
             negative=args.negative,
             sampler=args.sampler,
-            image=args.image,
-            last_image=args.last_image,
+            image=image,
+            last_image=last,
             cache=args.cache,
             progress=report,
         )

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sora_jax.cli.main import main
 from sora_jax.media import read, read_metadata
@@ -48,6 +49,16 @@ def test_variations_are_files_with_seeds_of_their_own(model, work, capsys):
     assert [read_metadata(work / f"clip-{i}.png")["seed"] for i in (1, 2)] == [4, 5]
 
 
+def test_an_image_is_what_the_clip_starts_with(model, work):
+    clips = []
+    for name, color in (("red", "red"), ("blue", "blue")):
+        Image.new("RGB", (32, 16), color).save(work / f"{name}.png")
+        assert run(model, "--image", f"{name}.png", "--out", f"{name}.mp4", "--frames", 3, "--steps", 1) == 0
+        clips.append(read(work / f"{name}.mp4").frames)
+    assert clips[0].shape == (3, 8, 16, 3)
+    assert np.abs(clips[0] - clips[1]).max() > 0.02
+
+
 def test_unknown_words_are_named_and_the_clip_is_made(model, work, capsys):
     assert main(["generate", "a red zebra", "--model", str(model), "--out", "clip.gif"]) == 0
     error = capsys.readouterr().err
@@ -74,6 +85,10 @@ WRONG = {
     "no steps": (["generate", PROMPT, "--steps", "0"], "1 to 1000"),
     "a negative seed": (["generate", PROMPT, "--seed", "-1"], "seed"),
     "guidance that is no number": (["generate", PROMPT, "--guidance", "nan"], "guidance"),
+    "guidance of a second expert": (["generate", PROMPT, "--guidance-2", "3"], "has one expert"),
+    "no such image": (["generate", PROMPT, "--image", "nothing.png"], "nothing.png"),
+    "a last image alone": (["generate", PROMPT, "--last-image", "PICTURE"], "from its first image"),
+    "more shards than devices": (["generate", PROMPT, "--shards", "9"], "from 1 to the 8 devices"),
     "an unknown sampler": (["generate", PROMPT, "--sampler", "magic"], "unipc"),
     "an unknown model": (["generate", PROMPT, "--model", "dall-e"], "playground"),
     "an unknown ending": (["generate", PROMPT, "--out", "clip.avi"], ".mp4"),
@@ -89,6 +104,9 @@ WRONG = {
 def test_bad_input_is_one_sentence_and_nothing_is_left(case, model, work, capsys):
     arguments, says = WRONG[case]
     (work / "folder.mp4").mkdir()
+    picture = work.parent / "picture.png"
+    Image.new("RGB", (16, 16), "red").save(picture)
+    arguments = [str(picture) if word == "PICTURE" else word for word in arguments]
     if arguments[0] == "generate" and "--model" not in arguments:
         arguments = [*arguments, "--model", str(model)]
     assert main(arguments) == 2

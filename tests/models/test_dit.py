@@ -218,3 +218,24 @@ def test_inputs_that_do_not_fit_are_refused(params, x, text):
         velocity(params, x, t, text[..., :9])
     with pytest.raises(ValueError, match="2 positions for 3 token frames"):
         velocity(params, x, t, text, None, jnp.zeros((2,)))
+
+
+def test_image_tokens_are_asked_for_and_no_others_taken(x, text):
+    def shape(config, *image):
+        inputs = (x, jnp.zeros((B,)), text, None, None, *image)
+        return jax.eval_shape(DiT(config).init, jax.random.key(0), *inputs)
+
+    tokens = jnp.zeros((B, 6, 8))
+    takes = dataclasses.replace(TINY, image_width=8)
+    with pytest.raises(ValueError, match="image tokens are missing: this network takes those of width 8"):
+        shape(takes)
+    with pytest.raises(ValueError, match="image tokens are 8 wide: this network takes none"):
+        shape(TINY, tokens)
+    with pytest.raises(ValueError, match="6 image tokens: this network takes 4, those of a first and a last"):
+        shape(dataclasses.replace(takes, image_positions=4), tokens)
+    names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shape(TINY))}
+    assert not any("image" in name or "added" in name for name in names)
+    more = {
+        jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shape(takes, tokens))
+    }
+    assert names < more

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sora_jax.models.config import MODELS
-from sora_jax.models.image import IMAGE_VIT_H, ImageConfig, ImageEncoder, prepare
+from sora_jax.models.image import IMAGE_VIT_H, MEAN, STD, ImageConfig, ImageEncoder, prepare
 from sora_jax.weights.diffusers_image import from_diffusers_image, image_leaves, to_diffusers_image
 from sora_jax.weights.layout import published_shapes
 from sora_jax.weights.shapes import parameter_shapes
@@ -29,10 +29,10 @@ def test_the_middle_square_is_scaled_and_normalised():
     seen = prepare(image, CONFIG)
     assert seen.shape == (12, 12, 3)
     assert seen.dtype == np.float32
-    np.testing.assert_allclose(
-        seen[:, 1:-1], np.broadcast_to((1 - np.float32(0.48145466)) / 0.26862954, (1,)), atol=2
-    )
-    assert seen[6, 6].min() > 1.9
+    white = (1 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(seen[:, 2:-2], np.broadcast_to(white, (12, 8, 3)), atol=0.1)
+    # Beside it lay black, which a wider part would show.
+    assert seen.min() > 1
 
 
 @pytest.mark.parametrize(

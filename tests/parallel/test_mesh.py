@@ -6,6 +6,7 @@ from jax.sharding import PartitionSpec
 
 from sora_jax.nn.linear import Linear
 from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel.mesh import mesh_of
 
 
 def test_one_axis_takes_the_devices_that_are_left():
@@ -18,6 +19,16 @@ def test_meshes_that_don_t_multiply_out_are_refused():
         make_mesh(MeshConfig(data=3))
     with pytest.raises(ValueError, match="at most one"):
         MeshConfig(data=-1, fsdp=-1)
+
+
+def test_shards_are_devices_of_the_tensor_axis():
+    assert mesh_of(1) is None
+    mesh = mesh_of(4)
+    assert mesh is not None
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "context": 1, "tensor": 4}
+    for wrong in (0, 9):
+        with pytest.raises(ValueError, match=f"shards is {wrong} and must be from 1 to the 8"):
+            mesh_of(wrong)
 
 
 def test_logical_axes_become_mesh_axes():
