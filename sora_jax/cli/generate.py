@@ -54,6 +54,8 @@ class Args:
     """A model's name, or a folder of weights."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the large matrices and their products; half precision takes half the memory."""
+    quantize: Annotated[Literal["int8", "fp8"] | None, UNSET] = None
+    """Keep the blocks' weights in 8 bits; needs pip install 'sora_jax[quantize]'."""
 
 
 def _free(path: Path) -> Path:
@@ -89,7 +91,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model, dtype=args.dtype)
+    pipeline = load(args.model, dtype=args.dtype, quantize=args.quantize)
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],

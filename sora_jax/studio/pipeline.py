@@ -14,9 +14,8 @@ from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
-from sora_jax.studio import programs
+from sora_jax.studio import precision, programs
 from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
-from sora_jax.studio.precision import keep_as
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
@@ -27,13 +26,17 @@ __all__ = ["Pipeline", "load"]
 
 
 def load(
-    model: str | Path = "playground", *, dtype: Any = "float32", offload: bool | None = None
+    model: str | Path = "playground",
+    *,
+    dtype: Any = "float32",
+    quantize: str | None = None,
+    offload: bool | None = None,
 ) -> "Pipeline":
-    """The pipeline of a shipped model's name or of a checkpoint's folder; `dtype` and `offload` as of `Pipeline`.
+    """The pipeline of a shipped model's name or of a checkpoint's folder; the options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    return Pipeline(load_checkpoint(model), dtype, offload)
+    return Pipeline(load_checkpoint(model), dtype, quantize, offload)
 
 
 def _world(config: ModelConfig) -> str:
@@ -53,15 +56,23 @@ class Pipeline:
         checkpoint: the networks' parameters and config, and the tokenizer.
         dtype: float32, bfloat16 or float16: of the denoiser's and the text encoder's matrices and their products.
             Norms, modulation, the noise level's embedding and the autoencoder stay in float32.
+        quantize: int8 or fp8, of the weights of both networks' blocks (needs the extra `quantize`).
         offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
             not given, where all parameters would fill more than half of the device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32, offload: bool | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: Any = jnp.float32,
+        quantize: str | None = None,
+        offload: bool | None = None,
+    ):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
         self.dtype = jnp.dtype(dtype)
-        params = keep_as(checkpoint.params, self.dtype)
+        params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
+        params = precision.keep_as(params, self.dtype)
         if offload is None:
             total = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
             offload = jax.default_backend() != "cpu" and 2 * total > device_memory()
