@@ -3,6 +3,8 @@
 sora-jax bench ops --only convolution --seconds 3
 
 sora-jax bench cache --model playground --steps 30
+
+sora-jax bench quantize --model playground
 """
 
 import dataclasses
@@ -22,22 +24,23 @@ PROMPT = "a red circle moves right"
 class Args:
     """Options of `sora-jax bench`."""
 
-    what: tyro.conf.Positional[Literal["ops", "cache"]]
-    """What to time: `ops`, the lowerings of attention and convolution; `cache`, sampling with steps left out."""
+    what: tyro.conf.Positional[Literal["ops", "cache", "quantize"]]
+    """What to measure: `ops`, the lowerings of attention and convolution; `cache`, sampling with steps left out;
+    `quantize`, what half precision and 8-bit weights save and cost."""
     only: str = ""
-    """Time only cases with this in their name."""
+    """Measure only cases with this in their name."""
     seconds: float = 1.0
     """Time for each lowering, forward and again for gradients (ops)."""
     model: str = "playground"
-    """A model's name, or a folder of weights (cache)."""
+    """A model's name, or a folder of weights (cache, quantize)."""
     prompt: tuple[str, ...] = (PROMPT,)
-    """What to sample, as one batch (cache)."""
+    """What to sample, as one batch (cache, quantize)."""
     steps: int | None = None
-    """Sampling steps; the model's default where not given (cache)."""
+    """Sampling steps; the model's default where not given (cache, quantize)."""
     size: str | None = None
-    """WIDTHxHEIGHT in pixels; the model's default where not given (cache)."""
+    """WIDTHxHEIGHT in pixels; the model's default where not given (cache, quantize)."""
     frames: int | None = None
-    """Frames; the model's default where not given (cache)."""
+    """Frames; the model's default where not given (cache, quantize)."""
     repeats: int = 3
     """Runs of each setting, of which the fastest counts (cache)."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -50,7 +53,7 @@ def run(args: Args) -> int:
         raise ValueError(f"seconds is {args.seconds:g} and must be above 0 and at most 3600.")
     if not 1 <= args.repeats <= 1000:
         raise ValueError(f"repeats is {args.repeats} and must be from 1 to 1000.")
-    return {"ops": _ops, "cache": _cache}[args.what](args)
+    return {"ops": _ops, "cache": _cache, "quantize": _quantize}[args.what](args)
 
 
 def _print(title: str, words: tuple[str, ...], numbers: tuple[str, ...], rows: list[list[str]]) -> None:
@@ -105,22 +108,20 @@ def _ops(args: Args) -> int:
     return 0
 
 
-def _model(args: Args) -> tuple[Any, Any]:
-    """The pipeline, and the request that the options make."""
-    from sora_jax.studio.pipeline import load
+def _request(args: Args, config: Any) -> Any:
     from sora_jax.studio.request import resolve
 
-    pipeline = load(args.model)
-    sizes = {"steps": args.steps, "size": args.size, "frames": args.frames}
-    return pipeline, resolve(pipeline.config, args.prompt, **sizes)
+    return resolve(config, args.prompt, steps=args.steps, size=args.size, frames=args.frames)
 
 
 def _cache(args: Args) -> int:
     from rich.console import Console
 
     from sora_jax.evals.bench.cache import choices, measure, measured_ratios
+    from sora_jax.studio.pipeline import load
 
-    pipeline, request = _model(args)
+    pipeline = load(args.model)
+    request = _request(args, pipeline.config)
     figures = []
     with Console(stderr=True).status("measuring the run without a cache") as status:
         ratios = measured_ratios(pipeline, request)
@@ -150,4 +151,32 @@ def _cache(args: Args) -> int:
     numbers = ("threshold", "evaluated", "seconds", "times as fast", "PSNR", "worst clip")
     title = f"{pipeline.config.name}, {request.sampler}: steps left out, against the run without"
     _print(title, ("rule", "order"), numbers, rows)
+    return 0
+
+
+def _quantize(args: Args) -> int:
+    from rich.console import Console
+
+    from sora_jax.evals.bench.quantize import KINDS, measure
+    from sora_jax.weights import load
+
+    kinds = [kind for kind in KINDS if args.only in kind]
+    if not kinds:
+        raise ValueError(f"no kind has {args.only!r} in its name: they are {'; '.join(KINDS)}.")
+    checkpoint = load(args.model)
+    figures = []
+    with Console(stderr=True).status("measuring float32") as status:
+        for figure in measure(checkpoint, _request(args, checkpoint.config), kinds):
+            figures.append(figure)
+            status.update(f"measured {figure.kind}")
+    if args.as_json:
+        print(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=2))
+        return 0
+    rows = [
+        [figure.kind, f"{figure.bytes / 1e6:.1f}", f"{figure.velocity_error:.1e}", f"{figure.psnr:.1f}"]
+        for figure in figures
+    ]
+    _print(
+        f"{checkpoint.config.name}, against float32", ("kept as",), ("MB", "velocity's error", "PSNR"), rows
+    )
     return 0

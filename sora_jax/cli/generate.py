@@ -66,6 +66,8 @@ class Args:
     """A LoRA to add, as FILE or FILE:WEIGHT (a .safetensors file of PEFT, diffusers or a training run of ours)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the large matrices and their products; half precision takes half the memory."""
+    quantize: Annotated[Literal["int8", "fp8"] | None, UNSET] = None
+    """Keep the blocks' weights in 8 bits; needs pip install 'sora_jax[quantize]'."""
     shards: int = 1
     """Devices that the weights are cut over."""
 
@@ -107,7 +109,9 @@ def run(args: Args) -> int:
 
     # Read before the model is: a wrong name shows at once.
     image, last = (None if path is None else pixels_of(path) for path in (args.image, args.last_image))
-    pipeline = load(args.model, mesh=mesh_of(args.shards), dtype=args.dtype, lora=args.lora)
+    pipeline = load(
+        args.model, lora=args.lora, mesh=mesh_of(args.shards), dtype=args.dtype, quantize=args.quantize
+    )
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],

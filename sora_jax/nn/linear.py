@@ -1,6 +1,7 @@
 """y = x W + b, with a name for each of the kernel's axes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -8,6 +9,18 @@ from flax import linen as nn
 from sora_jax.typing import Array
 
 LECUN = nn.initializers.lecun_normal()
+
+
+def matrix(kernel: Any, dtype: Any) -> Array:
+    """The kernel in `dtype`. One of qwix's quantized arrays is multiplied out here, where it is used.
+
+    Inside the loop over the blocks that is one block's matrices at a time: the others stay small.
+    """
+    if hasattr(kernel, "qvalue"):
+        import qwix
+
+        kernel = qwix.dequantize(kernel)
+    return kernel.astype(dtype)
 
 
 class Linear(nn.Module):
@@ -27,7 +40,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         kernel: Array = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)  # pyright: ignore
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = x.astype(self.dtype) @ matrix(kernel, self.dtype)
         if self.use_bias:
             bias_init = nn.with_logical_partitioning(self.bias_init, self.axes[1:])
             bias: Array = self.param("bias", bias_init, (self.features,), jnp.float32)  # pyright: ignore

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -15,10 +16,9 @@ from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
-from sora_jax.studio import programs
+from sora_jax.studio import precision, programs
 from sora_jax.studio.image import Known, Picture, aspect_of, check_pictures, known_of, pixels_of
 from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
-from sora_jax.studio.precision import keep_as
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
@@ -34,18 +34,22 @@ def load(
     *,
     lora: Sequence[Any] = (),
     mesh: jax.sharding.Mesh | None = None,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
+    quantize: str | None = None,
     offload: bool | None = None,
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
     `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over
-    (`sora_jax.parallel.make_mesh`); `dtype` and `offload` as of `Pipeline`.
+    (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    pipeline = Pipeline(load_checkpoint(model, dtype, mesh), dtype, offload)
-    return pipeline.with_lora(*lora) if lora else pipeline
+    checkpoint = load_checkpoint(model, dtype, mesh)
+    if lora:
+        dit = load_loras(checkpoint.params["dit"], checkpoint.config.dit, lora)
+        checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
+    return Pipeline(checkpoint, dtype, quantize, offload)
 
 
 def _world(config: ModelConfig) -> str:
@@ -65,15 +69,23 @@ class Pipeline:
         checkpoint: the networks' parameters and config, and the tokenizer.
         dtype: float32, bfloat16 or float16: of the denoiser's and the text encoder's matrices and their products.
             Norms, modulation, the noise level's embedding and the autoencoder stay in float32.
+        quantize: int8 or fp8, of the weights of both networks' blocks (needs the extra `quantize`).
         offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
             not given, where all parameters would fill more than half of the device.
     """
 
-    def __init__(self, checkpoint: Checkpoint, dtype: Any = jnp.float32, offload: bool | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: Any = jnp.float32,
+        quantize: str | None = None,
+        offload: bool | None = None,
+    ):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
-        self.dtype = jnp.dtype(dtype)
-        params = keep_as(checkpoint.params, self.dtype)
+        self.dtype, self.quantized = jnp.dtype(dtype), quantize is not None
+        params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
+        params = precision.keep_as(params, self.dtype)
         if offload is None:
             total = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
             offload = jax.default_backend() != "cpu" and 2 * total > device_memory()
@@ -86,8 +98,11 @@ class Pipeline:
         """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
 
         Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
-        weight than 1. Raises ValueError for a file that is broken or made for another network.
+        weight than 1. Raises ValueError for a file that is broken or made for another network, and where this model's
+        weights are in 8 bits: those are to be merged before, by `load`.
         """
+        if self.quantized:
+            raise ValueError("a LoRA can't be merged into weights of 8 bits: load the model with both at once.")
         adapted = copy.copy(self)
         dit = load_loras(self.params["dit"], self.config.dit, adapters)
         adapted.params = {**self.params, "dit": dit}

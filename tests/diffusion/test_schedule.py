@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_jax.diffusion import LogitNormal, capped, sampling_sigmas, scaled, shift, staggered
+from sora_jax.diffusion import (
+    LogitNormal,
+    capped,
+    dpmpp_sigmas,
+    euler_sigmas,
+    sampling_sigmas,
+    scaled,
+    shift,
+    staggered,
+)
 
 SIGMA = st.floats(0, 1)
 SHIFT = st.floats(0.1, 20)
@@ -106,3 +115,26 @@ def test_logit_normal_histogram():
 def test_logit_normal_refuses_nonsense():
     with pytest.raises(ValueError, match="positive"):
         LogitNormal(std=0.0)
+
+
+@pytest.mark.parametrize("schedule", [sampling_sigmas, dpmpp_sigmas, euler_sigmas])
+@pytest.mark.parametrize("s", [1.0, 5.0])
+def test_published_levels_fall_from_noise_to_data(schedule, s):
+    for steps in (1, 2, 30):
+        sigmas = schedule(steps, s)
+        assert sigmas.shape == (steps + 1,)
+        assert sigmas.dtype == np.float32
+        assert (np.diff(sigmas) < 0).all()
+        assert sigmas[0] >= shift(0.999, s) - 1e-6
+        assert sigmas[-1] == 0
+    with pytest.raises(ValueError, match="at least 1"):
+        schedule(0)
+    with pytest.raises(ValueError, match="positive"):
+        schedule(1, 0)
+
+
+def test_where_the_published_levels_differ():
+    np.testing.assert_allclose(dpmpp_sigmas(3), [0.999, 0.666, 0.333, 0], atol=1e-7)
+    np.testing.assert_allclose(euler_sigmas(3), [1, 0.5005, 0.001, 0], atol=1e-7)
+    # Euler's last level is shifted twice: at its end as a training level, then with the rest.
+    np.testing.assert_allclose(euler_sigmas(2, 3.0)[1], shift(shift(0.001, 3.0), 3.0), atol=1e-7)

@@ -1,0 +1,71 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_model
+
+from sora_jax.cli.main import main
+from sora_jax.diffusion import Euler, MagCache, StepCache, TeaCache, start
+from sora_jax.evals.bench.cache import choices, measure, measured_ratios, psnr
+from sora_jax.studio.request import resolve
+
+STEPS = 4
+
+
+class Pipeline:
+    """Steps that are made up: a cached run evaluates every other one and ends at half the latents."""
+
+    config = tiny_model.CONFIG
+
+    def steps(self, request, noise=None):
+        x = jnp.full((1, 3, 2, 2, 6), 1.0 if request.cache is None else 0.5)
+        gen = start(jax.random.key(0), x.shape, np.linspace(1, 0, STEPS + 1), stepper=Euler(), noise=x)
+        for i in range(STEPS + 1):
+            cache = {"v": jnp.full(x.shape, 2.0**i), "evaluations": jnp.int32((i + 1) // 2)}
+            yield dataclasses.replace(gen, step=jnp.int32(i), cache={} if request.cache is None else cache)
+
+    def decode_batch(self, latents):
+        return np.asarray(latents)[..., :3]
+
+
+def request():
+    return resolve(tiny_model.CONFIG, ["a red circle"], steps=STEPS)
+
+
+def test_psnr():
+    assert psnr(np.ones(3), np.ones(3)) == float("inf")
+    assert psnr(np.full(4, 0.2), np.zeros(4)) == pytest.approx(20)
+
+
+def test_ratios_are_those_of_successive_velocities():
+    np.testing.assert_allclose(measured_ratios(Pipeline(), request()), [1, 2, 2, 2])
+
+
+def test_figures():
+    caches = [("tea", StepCache(rule=TeaCache(threshold=0.2), order=1)), ("mag", StepCache(rule=MagCache()))]
+    none, tea, mag = measure(Pipeline(), request(), caches, repeats=1)
+    assert (none.rule, none.evaluations, none.speed_up, none.psnr) == ("none", STEPS, 1.0, float("inf"))
+    assert (tea.rule, tea.order, tea.threshold, tea.evaluations, tea.steps) == ("tea", 1, 0.2, 2, STEPS)
+    assert tea.psnr == tea.worst == pytest.approx(10 * np.log10(4 / 0.25))
+    assert tea.speed_up == pytest.approx(none.seconds / tea.seconds)
+    assert mag.rule == "mag"
+
+
+def test_every_rule_is_tried_at_every_threshold():
+    tried = [(name, cache.order, cache.rule.threshold) for name, cache in choices(np.ones(STEPS))]
+    assert len(tried) == len(set(tried)) == 24
+    assert {name for name, _, _ in tried} == {"tea", "first-block", "mag"}
+
+
+def test_the_command(tmp_path, capsys):
+    folder = tiny_model.write(tmp_path / "model")
+    options = ["--model", str(folder), "--only", "mag", "--steps", "6", "--repeats", "1", "--json"]
+    assert main(["bench", "cache", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["ratios"]) == 6
+    assert [figure["rule"] for figure in found["figures"]] == ["none"] + ["mag"] * 8
+    assert main(["bench", "cache", "--model", str(folder), "--only", "nothing", "--steps", "6"]) == 2
+    assert "tea, first-block and mag" in capsys.readouterr().err
