@@ -296,7 +296,8 @@ def evaluate(
     """Samples `count` clips of each group (or one of each of `prompts`) and judges them.
 
     Args:
-        groups: names out of GROUPS and EXTRA_GROUPS, and "vae" for the reconstruction of fresh clips; not used with `prompts`.
+        groups: names out of GROUPS and EXTRA_GROUPS, and "vae" for the reconstruction of fresh clips; not used with
+            `prompts`.
         batch: clips made at once.
         seed: the noise of the first clip of each group; the others follow.
         keep: how many failures and successes of each group are given back.
