@@ -55,15 +55,18 @@ class Pipeline:
         self.params = jax.device_put(checkpoint.params)
         self.dtype = jnp.dtype(dtype)
 
-    def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]") -> "Pipeline":
+    def with_lora(
+        self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit"
+    ) -> "Pipeline":
         """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
 
         Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
-        weight than 1. Raises ValueError for a file that is broken or made for another network.
+        weight than 1; `network` is the denoiser's name in `params`. Raises ValueError for a file that is broken or made
+        for another network.
         """
         adapted = copy.copy(self)
-        dit = load_loras(self.params["dit"], self.config.dit, adapters)
-        adapted.params = {**self.params, "dit": dit}
+        changed = load_loras(self.params[network], adapters)
+        adapted.params = {**self.params, network: changed}
         return adapted
 
     def encode_text(self, prompts: Sequence[str]) -> tuple[jax.Array, np.ndarray]:

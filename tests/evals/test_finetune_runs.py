@@ -59,7 +59,7 @@ def test_a_lora_is_trained_and_generates(given, tmp_path, capsys):
     assert "left out: c.mp4" in said.err
     assert (tmp_path / "run" / "sheets" / "step-000002.png").exists()
     base = load(model)
-    lora = read_lora(tmp_path / "run" / "weights", base.params["dit"], base.config.dit)
+    lora = read_lora(tmp_path / "run" / "weights", base.params["dit"])
     assert max(np.abs(factors["b"]).max() for factors in lora.values()) > 0
     plain = sora.load(model).generate("a red circle", steps=1, progress=False)
     adapted = sora.load(model, lora=[(tmp_path / "run" / "weights", 50.0)])
