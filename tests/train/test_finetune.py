@@ -120,7 +120,7 @@ def test_a_fresh_lora_s_loss_is_the_denoiser_s_and_bfloat16_is_near(prepared):
     lora = jax.tree.map(jnp.asarray, dict(nn.unbox(finetune.lora_init(RUN)())))
 
     def loss(params, frozen, run):
-        return float(jax.jit(lambda p, f: finetune_loss(p, batch, key, f, run=run)[0])(params, frozen))
+        return float(jax.jit(lambda p, b, f: finetune_loss(p, b, key, f, run=run)[0])(params, batch, frozen))
 
     whole = loss(dit, {"empty": empty}, dataclasses.replace(RUN, lora=None))
     assert loss(lora, {"empty": empty, "dit": dit}, RUN) == pytest.approx(whole, rel=1e-6)
@@ -144,7 +144,7 @@ def load_experiment(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_a_step_at_full_size_and_where_it_lies(path):
-    """Shapes alone: the whole train step in two of the buckets, and that each device holds its part of the parameters."""
+    """Shapes alone: the whole train step in two of the buckets, and that each device holds its part."""
     run = load_experiment(path)
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))
     tx = make_optimizer(run.optimizer, run.steps)

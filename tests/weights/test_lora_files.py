@@ -303,7 +303,7 @@ def wan(tmp_path):
         ffn_dim=40,
         num_layers=2,
     )
-    state = {name: torch.tensor(array) for name, array in to_diffusers_dit(params).items()}
+    state = {name: torch.tensor(array) for name, array in to_diffusers_dit(params, WAN).items()}
     model.load_state_dict(state)
     x = rng.standard_normal((1, 4, 2, 4, 6), np.float32)
     text = rng.standard_normal((1, 7, 16), np.float32)
