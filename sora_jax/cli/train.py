@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         prog=f"sora-jax train {arguments[0]} --workdir DIR [--distributed]",
         description=__doc__,
         args=fields,
+        config=(tyro.conf.AvoidSubcommands,),
     )
     if found.workdir is None:
         raise ValueError("no --workdir was given: name the run's folder, such as --workdir runs/mine.")

@@ -231,7 +231,7 @@ def _run_finetune(experiment: FineTuneRun, workdir: Path) -> TrainState:
     experiment = dataclasses.replace(experiment, model=_model_of(experiment, checkpoint.config))
     if experiment.lora:
         # What can't be exported is refused before it is trained.
-        written_names(sorted(jax.eval_shape(lora_init(experiment))), experiment.model.dit)
+        written_names(sorted(jax.eval_shape(lora_init(experiment))))
     prints = {network: fingerprint(params) for network, params in checkpoint.params.items()}
     prepared = prepare_clips(
         experiment,
@@ -264,7 +264,7 @@ def show_finetune(
     trained: Any = jax.device_get(state.ema)
     if experiment.lora:
         path = workdir / "weights" / FILE_NAMES[0]
-        save_lora(path, trained, experiment.lora.scale, experiment.model.dit)
+        save_lora(path, trained, experiment.lora.scale)
         dit = apply_lora(checkpoint.params["dit"], trained, experiment.lora.scale)
     else:
         dit = trained

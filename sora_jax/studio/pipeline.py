@@ -47,7 +47,7 @@ def load(
     """
     checkpoint = load_checkpoint(model, dtype, mesh)
     if lora:
-        dit = load_loras(checkpoint.params["dit"], checkpoint.config.dit, lora)
+        dit = load_loras(checkpoint.params["dit"], lora)
         checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
     return Pipeline(checkpoint, dtype, quantize, offload)
 
@@ -94,18 +94,22 @@ class Pipeline:
             for name, tree in params.items()
         }
 
-    def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]") -> "Pipeline":
+    def with_lora(
+        self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit"
+    ) -> "Pipeline":
         """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
 
-        Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
-        weight than 1. Raises ValueError for a file that is broken or made for another network, and where this model's
-        weights are in 8 bits: those are to be merged before, by `load`.
+                Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
+                weight than 1; `network` is the denoiser's name in `params`. Raises ValueError for a file that is broken or made
+        for another network, and where this model's weights are in 8 bits: `load` merges before that.
         """
         if self.quantized:
-            raise ValueError("a LoRA can't be merged into weights of 8 bits: load the model with both at once.")
+            raise ValueError(
+                "a LoRA can't be merged into weights of 8 bits: load the model with both at once."
+            )
         adapted = copy.copy(self)
-        dit = load_loras(self.params["dit"], self.config.dit, adapters)
-        adapted.params = {**self.params, "dit": dit}
+        changed = load_loras(self.params[network], adapters)
+        adapted.params = {**self.params, network: changed}
         return adapted
 
     def encode_text(self, prompts: Sequence[str]) -> jax.Array:

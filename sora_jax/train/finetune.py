@@ -64,6 +64,10 @@ class FineTuneRun(LoopConfig):
             raise ValueError(f"caption_dropout is {self.caption_dropout}: it lies in [0, 1).")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {self.dtype!r}: choose float32 or bfloat16.")
+        if self.model.dit.in_channels != self.model.vae.latent_channels:
+            raise ValueError(
+                f"{self.model.name} takes an image beside the noise: fine-tuning is for text-to-video networks."
+            )
         self.data.buckets(self.model.vae.temporal_factor, self.grid)
 
     @property

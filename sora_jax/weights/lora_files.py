@@ -12,16 +12,14 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from sora_jax.models.dit import DiTConfig
 from sora_jax.models.lora import Lora, merge
-from sora_jax.weights.diffusers_dit import dit_leaves
 from sora_jax.weights.diffusers_folder import read_json
 from sora_jax.weights.tensors import TensorFile, write_files, write_tensors
 
@@ -38,59 +36,58 @@ _KINDS = {
     ".lora_up.weight": "b",
     ".alpha": "alpha",
 }
-_ORIGINAL = (
-    (".attn1.", ".self_attn."),
-    (".attn2.", ".cross_attn."),
-    (".to_out.0", ".o"),
-    (".to_", "."),
-    (".add_k_proj", ".k_img"),
-    (".add_v_proj", ".v_img"),
-    (".ffn.net.0.proj", ".ffn.0"),
-    (".ffn.net.2", ".ffn.2"),
-    ("condition_embedder.time_proj", "time_projection.1"),
-    ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
-    ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
-    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
-    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
-    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
-    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
-    ("proj_out", "head.head"),
+# Our kernel's path, diffusers' name, and the original network's; `{}` is a block's number.
+_LAYERS = (
+    ("time/inner", "condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+    ("time/outer", "condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+    ("time_modulation", "condition_embedder.time_proj", "time_projection.1"),
+    ("text/inner", "condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+    ("text/outer", "condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+    ("image/inner", "condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
+    ("image/outer", "condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
+    ("head", "proj_out", "head.head"),
+    ("blocks/self_attention/query", "blocks.{}.attn1.to_q", "blocks.{}.self_attn.q"),
+    ("blocks/self_attention/key", "blocks.{}.attn1.to_k", "blocks.{}.self_attn.k"),
+    ("blocks/self_attention/value", "blocks.{}.attn1.to_v", "blocks.{}.self_attn.v"),
+    ("blocks/self_attention/out", "blocks.{}.attn1.to_out.0", "blocks.{}.self_attn.o"),
+    ("blocks/cross_attention/query", "blocks.{}.attn2.to_q", "blocks.{}.cross_attn.q"),
+    ("blocks/cross_attention/key", "blocks.{}.attn2.to_k", "blocks.{}.cross_attn.k"),
+    ("blocks/cross_attention/value", "blocks.{}.attn2.to_v", "blocks.{}.cross_attn.v"),
+    ("blocks/cross_attention/out", "blocks.{}.attn2.to_out.0", "blocks.{}.cross_attn.o"),
+    ("blocks/cross_attention/added_key", "blocks.{}.attn2.add_k_proj", "blocks.{}.cross_attn.k_img"),
+    ("blocks/cross_attention/added_value", "blocks.{}.attn2.add_v_proj", "blocks.{}.cross_attn.v_img"),
+    ("blocks/ffn_in", "blocks.{}.ffn.net.0.proj", "blocks.{}.ffn.0"),
+    ("blocks/ffn_out", "blocks.{}.ffn.net.2", "blocks.{}.ffn.2"),
 )
+_DIFFUSERS = {f"{ours}/kernel": name for ours, name, _ in _LAYERS}
 _SLACK = 64 * 2**20  # bytes of a header and of what else a file may hold besides its factors
 
 
-def _linear_names(config: DiTConfig) -> dict[str, str]:
-    """diffusers' name of every linear layer by our kernel's path, with `{}` for a block's number."""
-    linear = {path: one for path, one in dit_leaves(config).items() if one.axes == (1, 0)}
-    names = {path: one.names[0].removesuffix(".weight") for path, one in linear.items()}
-    return {path: name.replace("blocks.0.", "blocks.{}.") for path, name in names.items()}
-
-
-def written_names(paths: Sequence[str], config: DiTConfig) -> dict[str, str]:
+def written_names(paths: Iterable[str]) -> dict[str, str]:
     """diffusers' name of the linear layer of each kernel, with `{}` for a block's number.
 
     Raises ValueError for a kernel that is no linear layer there.
     """
-    known = _linear_names(config)
+    names = {}
     for path in paths:
-        if path not in known:
+        if path not in _DIFFUSERS:
             raise ValueError(
                 f"a LoRA of {path} can't be written: it is no linear layer in diffusers' network; "
                 "narrow the targets."
             )
-    return {path: known[path] for path in paths}
+        names[path] = _DIFFUSERS[path]
+    return names
 
 
-def _layers(config: DiTConfig) -> dict[str, tuple[str, int | None]]:
-    """(our path, block) of every linear layer, by its name in each of the layouts."""
+def _layers(kernels: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
+    """(our path, block) of every linear layer of a network, by its name in each of the layouts."""
     found = {}
-    for path, name in _linear_names(config).items():
-        original = name
-        for theirs, published in _ORIGINAL:
-            original = original.replace(theirs, published)
-        for block in range(config.depth) if "{}" in name else (None,):
-            for layout in (name, original, original.replace(".", "_")):
-                found[layout.format(block)] = (path, block)
+    for ours, name, original in _LAYERS:
+        path = f"{ours}/kernel"
+        if path in kernels:
+            for block in range(kernels[path].shape[0]) if "{}" in name else (None,):
+                for layout in (name, original, original.replace(".", "_")):
+                    found[layout.format(block)] = (path, block)
     return found
 
 
@@ -103,7 +100,7 @@ def parse_lora(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def load_loras(params: Any, config: DiTConfig, adapters: Sequence[Any]) -> Any:
+def load_loras(params: Any, adapters: Sequence[Any]) -> Any:
     """The denoiser's parameters with adapters from files: each a path, "path:weight" or (path, weight).
 
     Raises ValueError as `read_lora` does, or for a weight that is no finite number.
@@ -112,10 +109,10 @@ def load_loras(params: Any, config: DiTConfig, adapters: Sequence[Any]) -> Any:
     for path, weight in pairs:
         if not math.isfinite(weight):
             raise ValueError(f"the weight of LoRA {path} is {weight}: give a number, such as 0.8.")
-    return merge(params, [(read_lora(path, params, config), float(weight)) for path, weight in pairs])
+    return merge(params, [(read_lora(path, params), float(weight)) for path, weight in pairs])
 
 
-def read_lora(path: str | Path, params: Any, config: DiTConfig) -> Lora:
+def read_lora(path: str | Path, params: Any) -> Lora:
     """The adapter in a file, or in a folder that holds one, for the denoiser `params`; its α/r is in B already.
 
     Blocks that the file leaves out are left as they are, by zeros. Raises ValueError, in one sentence, for a file that
@@ -124,7 +121,7 @@ def read_lora(path: str | Path, params: Any, config: DiTConfig) -> Lora:
     """
     path = _file(Path(path))
     kernels: dict[str, Any] = dict(flatten_dict(params, sep="/"))  # pyright: ignore
-    layers = _layers(config)
+    layers = _layers(kernels)
     shapes = [kernels[leaf].shape for leaf in {leaf for leaf, _ in layers.values()}]
     most = sum(4 * math.prod(shape) * (shape[-1] + shape[-2]) // max(shape[-2:]) for shape in shapes)
     if (size := path.stat().st_size) > most + _SLACK:
@@ -248,7 +245,7 @@ def _adapter_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return read_json(beside) if path.name == FILE_NAMES[1] and beside.is_file() else {}
 
 
-def save_lora(path: str | Path, lora: Lora, scale: float, config: DiTConfig, dtype: Any = np.float32) -> Path:
+def save_lora(path: str | Path, lora: Lora, scale: float, dtype: Any = np.float32) -> Path:
     """Writes an adapter as diffusers' `load_lora_weights` and PEFT take it, whole or not at all; returns the path.
 
     `scale` is its α/r. Raises ValueError for a kernel that is no linear layer there, or numbers that aren't finite.
@@ -257,10 +254,10 @@ def save_lora(path: str | Path, lora: Lora, scale: float, config: DiTConfig, dty
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: a LoRA's file ends in .safetensors.")
     tensors, ranks = {}, {}
-    for leaf, name in written_names(sorted(lora), config).items():
+    for leaf, name in written_names(sorted(lora)).items():
         a, b = (np.asarray(lora[leaf][kind], np.float32) for kind in "ab")
         ranks[name.removeprefix("blocks.{}.")] = a.shape[-1]
-        for block in range(config.depth) if "{}" in name else (None,):
+        for block in range(len(a)) if "{}" in name else (None,):
             full = f"transformer.{name.format(block)}"
             place = () if block is None else (block,)
             tensors[f"{full}.lora_A.weight"], tensors[f"{full}.lora_B.weight"] = a[place].T, b[place].T

@@ -13,6 +13,7 @@ from sora_jax.evals.runs import load_experiment
 from sora_jax.models.dit import DiT
 from sora_jax.models.vae import VAE
 from sora_jax.train.dit import DiTRun
+from sora_jax.train.finetune import FineTuneRun
 from sora_jax.train.vae import VAERun
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments" / "train").glob("*.py"))
@@ -40,6 +41,7 @@ from sora_jax.models.dit import DiTConfig
 from sora_jax.models.text import TextConfig
 from sora_jax.models.vae import VAEConfig
 from sora_jax.train.dit import DiTRun
+from sora_jax.train.finetune import FineTuneRun
 
 VAE = VAEConfig(
     base_width=8, decoder_width=8, latent_channels=4, multipliers=(1, 1), res_blocks=1,
@@ -75,7 +77,7 @@ def test_every_experiment_fits_at_full_size(path):
         out = jax.eval_shape(VAE(config).init_with_output, key, clip)[0][0]
         assert out.shape == clip.shape
     else:
-        assert isinstance(experiment, DiTRun)
+        assert isinstance(experiment, DiTRun | FineTuneRun)
         config = experiment.model.dit
         shape = (1, *experiment.model.vae.latent_shape(data.frames, data.height, data.width))
         x = jax.ShapeDtypeStruct(shape, jnp.float32)

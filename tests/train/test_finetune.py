@@ -26,7 +26,7 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments" / "train").glob(
 RUN = FineTuneRun(
     model=tiny_model.CONFIG,
     start_from="given",
-    data=ClipsConfig(folder="given", height=16, width=16, frames=5, fps=8.0, aspects=("2:1",)),
+    data=ClipsConfig(folder="given", height=16, width=16, frames=5, fps=8.0, aspects=("4:1",)),
     lora=LoRAConfig(rank=2, alpha=2.0),
     optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
     mesh=MeshConfig(data=2, fsdp=4),
@@ -48,7 +48,7 @@ def no_benchmark(monkeypatch):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     for i in range(3):
-        size = (5, 16, 32, 3) if i == 2 else (5, 16, 16, 3)
+        size = (5, 16, 64, 3) if i == 2 else (5, 16, 16, 3)
         Clip(np.full(size, i / 4, np.float32), 8.0).save(folder / f"{i}.mp4")
         (folder / f"{i}.txt").write_text("a red circle moves right\na blue star spins")
     return folder
@@ -71,7 +71,7 @@ def start(prepared, workdir, fingerprint="f", **fields):
 
 
 def test_the_networks_encode_the_clips(prepared):
-    assert [source.bucket[1:] for source in prepared.sources] == [(16, 16), (16, 32)]
+    assert [source.bucket[1:] for source in prepared.sources] == [(16, 16), (8, 32)]
     made = tiny_model.checkpoint()
     example = finetune.to_example(prepared, 16)(prepared.sources[0][0], np.random.default_rng(0))
     assert example["latents"].shape == (3, 2, 2, 6)
@@ -85,7 +85,10 @@ def test_the_networks_encode_the_clips(prepared):
 def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepared, tmp_path):
     whole = start(prepared, tmp_path / "whole")
     assert all(set(factors) == {"a", "b"} for factors in whole.params.values())
-    assert max(float(jnp.abs(f["b"]).max()) for f in whole.params.values()) > 1e-3
+    before = tiny_model.checkpoint().params["dit"]
+    after = apply_lora(before, jax.device_get(whole.ema), RUN.lora.scale)
+    changed = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != b)), after, before)
+    assert sum(jax.tree.leaves(changed)) == 8
     start(prepared, tmp_path / "parts", steps=2)
     chex.assert_trees_all_equal(start(prepared, tmp_path / "parts"), whole)
     query = whole.params["blocks/self_attention/query/kernel"]
@@ -96,20 +99,12 @@ def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepare
 
 def test_a_whole_denoiser_starts_from_its_weights(prepared, tmp_path):
     before = tiny_model.checkpoint().params["dit"]
-    still = start(
-        prepared,
-        tmp_path / "still",
-        lora=None,
-        steps=1,
-        optimizer=OptimizerConfig(
-            learning_rate=1e-30, final_learning_rate=0.0, warmup_steps=0, weight_decay=0.0
-        ),
-    )
-    chex.assert_trees_all_close(still.params, before, rtol=1e-6)
-    moved = start(prepared, tmp_path / "moved", lora=None, steps=1)
-    kernel = moved.params["blocks"]["self_attention"]["query"]["kernel"]
+    after = start(prepared, tmp_path, lora=None, steps=1)
+    kernel = after.params["blocks"]["self_attention"]["query"]["kernel"]
     assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
-    assert float(jnp.abs(kernel - before["blocks"]["self_attention"]["query"]["kernel"]).max()) > 1e-4
+    # AdamW's first step changes every number by the learning rate.
+    chex.assert_trees_all_close(after.params, before, atol=1.1e-2, rtol=0)
+    assert float(jnp.abs(kernel - before["blocks"]["self_attention"]["query"]["kernel"]).max()) > 9e-3
 
 
 def example_batch(prepared, count=4):
@@ -125,7 +120,7 @@ def test_a_fresh_lora_s_loss_is_the_denoiser_s_and_bfloat16_is_near(prepared):
     lora = jax.tree.map(jnp.asarray, dict(nn.unbox(finetune.lora_init(RUN)())))
 
     def loss(params, frozen, run):
-        return float(jax.jit(lambda p, f: finetune_loss(p, batch, key, f, run=run)[0])(params, frozen))
+        return float(jax.jit(lambda p, b, f: finetune_loss(p, b, key, f, run=run)[0])(params, batch, frozen))
 
     whole = loss(dit, {"empty": empty}, dataclasses.replace(RUN, lora=None))
     assert loss(lora, {"empty": empty, "dit": dit}, RUN) == pytest.approx(whole, rel=1e-6)
@@ -149,7 +144,7 @@ def load_experiment(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_a_step_at_full_size_and_where_it_lies(path):
-    """Shapes alone: the whole train step in every bucket, and that each device holds its part of the parameters."""
+    """Shapes alone: the whole train step in two of the buckets, and that each device holds its part."""
     run = load_experiment(path)
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))
     tx = make_optimizer(run.optimizer, run.steps)
@@ -169,7 +164,8 @@ def test_a_step_at_full_size_and_where_it_lies(path):
     frozen = {"empty": (text, mask), **({"dit": nn.unbox(boxed)} if run.lora else {})}
     chex.assert_trees_all_equal_structs(frozen, finetune.frozen_shardings(run, mesh))
     rows = run.batch_size
-    for bucket in run.data.buckets(run.model.vae.temporal_factor, run.grid)[:: 4 if run.lora else 8]:
+    buckets = run.data.buckets(run.model.vae.temporal_factor, run.grid)
+    for bucket in (buckets[0], buckets[-1]):
         batch = {
             "latents": jax.ShapeDtypeStruct((rows, *run.model.vae.latent_shape(*bucket)), jnp.float32),
             "text": jax.ShapeDtypeStruct((rows, *text.shape), jnp.float32),
@@ -179,7 +175,9 @@ def test_a_step_at_full_size_and_where_it_lies(path):
         def step(state, batch, frozen):
             loss_fn = lambda p, b, k: finetune_loss(p, b, k, frozen, run=run)  # noqa: E731
             key = jax.random.key(0)
-            return train_step(state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=0.9, accumulate=1)
+            return train_step(
+                state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=0.9, accumulate=run.accumulate
+            )
 
         after, metrics = jax.eval_shape(step, state, batch, frozen)
         chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
@@ -198,11 +196,3 @@ def test_a_step_at_full_size_and_where_it_lies(path):
 def test_a_run_that_can_t_be_is_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         dataclasses.replace(RUN, **wrong)
-
-
-def test_the_trained_factors_change_the_denoiser(prepared, tmp_path):
-    state = start(prepared, tmp_path / "run", steps=2)
-    before = tiny_model.checkpoint().params["dit"]
-    after = apply_lora(before, jax.device_get(state.ema), RUN.lora.scale)
-    changed = jax.tree.map(lambda a, b: bool(np.any(np.asarray(a) != b)), after, before)
-    assert sum(jax.tree.leaves(changed)) == 8

@@ -17,7 +17,6 @@ from sora_jax.studio.programs import denoise
 from sora_jax.weights import lora_files as files
 from sora_jax.weights.lora_files import load_loras, parse_lora, read_lora, save_lora
 
-CONFIG = tiny_model.CONFIG.dit
 EVERY = LoRAConfig(
     rank=2, alpha=3.0, targets=r"(blocks|time|text|time_modulation|head)(/.*)?/kernel|head/kernel"
 )
@@ -39,7 +38,7 @@ def lora(params):
 
 @pytest.fixture
 def file(lora, tmp_path):
-    return save_lora(tmp_path / "lora.safetensors", lora, EVERY.scale, CONFIG)
+    return save_lora(tmp_path / "lora.safetensors", lora, EVERY.scale)
 
 
 def close(a, b, tolerance=1e-6):
@@ -47,19 +46,19 @@ def close(a, b, tolerance=1e-6):
 
 
 def test_there_and_back(params, lora, file):
-    back = read_lora(file, params, CONFIG)
+    back = read_lora(file, params)
     assert back.keys() == lora.keys()
     for path in lora:
         np.testing.assert_array_equal(back[path]["a"], lora[path]["a"])
         np.testing.assert_allclose(back[path]["b"], EVERY.scale * lora[path]["b"], rtol=1e-6)
-    close(load_loras(params, CONFIG, [f"{file}:0.5"]), apply_lora(params, lora, 0.5 * EVERY.scale))
+    close(load_loras(params, [f"{file}:0.5"]), apply_lora(params, lora, 0.5 * EVERY.scale))
 
 
 def test_the_file_has_diffusers_names_and_the_same_bytes_again(lora, file, tmp_path):
     tensors = load_file(file)
     assert tensors["transformer.blocks.1.attn2.to_out.0.lora_A.weight"].shape == (2, 16)
     assert tensors["transformer.proj_out.lora_B.weight"].shape == (6, 2)
-    again = save_lora(tmp_path / "again" / "lora.safetensors", lora, EVERY.scale, CONFIG)
+    again = save_lora(tmp_path / "again" / "lora.safetensors", lora, EVERY.scale)
     assert again.read_bytes() == file.read_bytes()
 
 
@@ -95,7 +94,7 @@ def test_other_layouts_are_the_same_adapter(params, lora, file, tmp_path, layout
         about = {"r": 2, "lora_alpha": 8.0, "use_rslora": True, "alpha_pattern": {"attn1.to_q": 4.0}}
         (tmp_path / "adapter_config.json").write_text(json.dumps(about))
         scale = 8.0 / 2**0.5
-    read = read_lora(tmp_path, params, CONFIG)
+    read = read_lora(tmp_path, params)
     assert set(read) == {
         "blocks/self_attention/query/kernel",
         "blocks/cross_attention/out/kernel",
@@ -122,15 +121,13 @@ def test_layers_of_other_ranks_are_one_stack(params, file, tmp_path):
     tensors[f"{name}.lora_A.weight"] = rng.standard_normal((5, 16), np.float32)
     tensors[f"{name}.lora_B.weight"] = rng.standard_normal((16, 5), np.float32)
     save_file(tensors, tmp_path / "mixed.safetensors")
-    read = read_lora(tmp_path / "mixed.safetensors", params, CONFIG)["blocks/self_attention/query/kernel"]
+    read = read_lora(tmp_path / "mixed.safetensors", params)["blocks/self_attention/query/kernel"]
     assert read["a"].shape == (2, 16, 5)
     expected = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
     np.testing.assert_allclose(read["a"][1] @ read["b"][1], expected.T, rtol=1e-5, atol=1e-5)
     assert not np.any(read["a"][0][:, 2:])
-    written = save_lora(
-        tmp_path / "out.safetensors", read_lora(tmp_path / "mixed.safetensors", params, CONFIG), 1.0, CONFIG
-    )
-    close(load_loras(params, CONFIG, [written]), load_loras(params, CONFIG, [tmp_path / "mixed.safetensors"]))
+    written = save_lora(tmp_path / "out.safetensors", read_lora(tmp_path / "mixed.safetensors", params), 1.0)
+    close(load_loras(params, [written]), load_loras(params, [tmp_path / "mixed.safetensors"]))
 
 
 Q = "transformer.blocks.0.attn1.to_q"
@@ -213,32 +210,32 @@ def test_a_file_that_lies_is_refused(params, file, tmp_path, edit, says):
     edit(tensors, metadata)
     save_file(tensors, tmp_path / "bad.safetensors", metadata)
     with pytest.raises(ValueError, match=says):
-        read_lora(tmp_path / "bad.safetensors", params, CONFIG)
+        read_lora(tmp_path / "bad.safetensors", params)
 
 
 def test_what_is_no_file_is_refused(params, file, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="there is no LoRA file"):
-        read_lora(tmp_path / "absent.safetensors", params, CONFIG)
+        read_lora(tmp_path / "absent.safetensors", params)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no LoRA"):
-        read_lora(tmp_path / "empty", params, CONFIG)
+        read_lora(tmp_path / "empty", params)
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="cut short"):
-        read_lora(tmp_path / "cut.safetensors", params, CONFIG)
+        read_lora(tmp_path / "cut.safetensors", params)
     monkeypatch.setattr(files, "_SLACK", -(10**9))
     with pytest.raises(ValueError, match="more than any adapter"):
-        read_lora(file, params, CONFIG)
+        read_lora(file, params)
 
 
 def test_what_can_t_be_written_leaves_nothing(params, lora, tmp_path):
     patch = {"patch_embedding/kernel": {"a": np.zeros((6, 2)), "b": np.zeros((2, 16))}}
     with pytest.raises(ValueError, match="patch_embedding/kernel can't be written"):
-        save_lora(tmp_path / "x" / "a.safetensors", patch, 1.0, CONFIG)
+        save_lora(tmp_path / "x" / "a.safetensors", patch, 1.0)
     broken = jax.tree.map(lambda a: a * np.nan, lora)
     with pytest.raises(ValueError, match="diverged"):
-        save_lora(tmp_path / "x" / "a.safetensors", broken, 1.0, CONFIG)
+        save_lora(tmp_path / "x" / "a.safetensors", broken, 1.0)
     with pytest.raises(ValueError, match=r"ends in \.safetensors"):
-        save_lora(tmp_path / "x" / "a.bin", lora, 1.0, CONFIG)
+        save_lora(tmp_path / "x" / "a.bin", lora, 1.0)
     assert not (tmp_path / "x").exists()
 
 
@@ -337,16 +334,16 @@ def test_an_adapter_of_peft_gives_the_same_here(wan, tmp_path, targets):
     torch.manual_seed(0)
     model.add_adapter(config, "mine")
     model.save_lora_adapter(tmp_path / "diffusers", adapter_name="mine")
-    adapted = load_loras(params, WAN, [tmp_path / "diffusers"])
+    adapted = load_loras(params, [tmp_path / "diffusers"])
     assert difference(params) > 1e-2
     assert difference(adapted) < 1e-5
     model.set_adapters("mine", 0.4)
-    assert difference(load_loras(params, WAN, [(tmp_path / "diffusers", 0.4)])) < 1e-5
+    assert difference(load_loras(params, [(tmp_path / "diffusers", 0.4)])) < 1e-5
     model.delete_adapters("mine")
 
     peft = get_peft_model(model, config)
     peft.save_pretrained(tmp_path / "peft")
-    assert difference(load_loras(params, WAN, [tmp_path / "peft"])) < 1e-5
+    assert difference(load_loras(params, [tmp_path / "peft"])) < 1e-5
 
 
 @pytest.mark.parity
@@ -359,7 +356,7 @@ def test_an_adapter_of_ours_gives_the_same_in_diffusers(wan, tmp_path, targets):
     rng = np.random.default_rng(2)
     lora = init_lora(params, config, jax.random.key(0))
     lora = jax.tree.map(lambda a: rng.standard_normal(a.shape, np.float32) * 0.3, lora)
-    path = save_lora(tmp_path / files.FILE_NAMES[0], lora, config.scale, WAN)
+    path = save_lora(tmp_path / files.FILE_NAMES[0], lora, config.scale)
     adapted = apply_lora(params, lora, config.scale)
 
     model.load_lora_adapter(tmp_path, weight_name=path.name, adapter_name="first")
@@ -402,4 +399,4 @@ def test_the_original_s_names_are_read_as_diffusers_reads_them(wan, tmp_path):
         pipeline.load_lora_weights(tmp_path, weight_name=f"{kohya}.safetensors", adapter_name=name)
         pipeline.set_adapters(name)
         assert difference(params) > 1e-2
-        assert difference(load_loras(params, WAN, [tmp_path / f"{kohya}.safetensors"])) < 1e-5
+        assert difference(load_loras(params, [tmp_path / f"{kohya}.safetensors"])) < 1e-5
