@@ -14,7 +14,7 @@ local_paths() {
   local word
   paths=()
   for word in "$@"; do
-    [[ $word == gs://* ]] && word=/gcs/${word#gs://}
+    [[ $word =~ ^(.*=)?gs://(.+)$ ]] && word=${BASH_REMATCH[1]}/gcs/${BASH_REMATCH[2]}
     paths+=("$word")
   done
 }
@@ -39,9 +39,8 @@ install_gcsfuse() {
 mount_buckets() {
   local word bucket
   for word in "$@"; do
-    [[ $word == gs://* ]] || continue
-    bucket=${word#gs://}
-    bucket=${bucket%%/*}
+    [[ $word =~ ^(.*=)?gs://([^/]+) ]] || continue
+    bucket=${BASH_REMATCH[2]}
     mountpoint -q "/gcs/$bucket" && continue
     install_gcsfuse
     sudo mkdir -p "/gcs/$bucket"

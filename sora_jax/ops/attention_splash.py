@@ -41,7 +41,7 @@ def _padded(a, axis: int, multiple: int, value=0):
 def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
     """Attention of q [b, n, k, e] to k, v [b, s, k, e] as `ops.attention` defines it, without a bias.
 
-    `segments`: int32 [b, n] and [b, s], of 0 and more; `interpret` runs the kernel without a TPU.
+    `segments`: int32 [b, n] and [b, s], of -2 and more; `interpret` runs the kernel without a TPU.
     """
     b, n, heads, e = q.shape
     s = k.shape[1]

@@ -136,5 +136,22 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def shardings(abstract: Any, mesh: Mesh) -> Any:
-    """Shardings of a tree of `eval_shape`d variables that still carries its logical axes."""
-    return spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
+    """Shardings of a tree of `eval_shape`d variables that still carries its logical axes.
+
+    An axis that its mesh axes don't divide, such as the three channels of a picture, stays whole.
+    """
+    named = spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
+
+    def dividing(leaf: Any, sharding: NamedSharding) -> NamedSharding:
+        shape = getattr(leaf, "value", leaf).shape
+        entries = zip(shape, sharding.spec, strict=False)
+        return NamedSharding(mesh, PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in entries)))
+
+    return jax.tree.map(
+        dividing, abstract, named, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
+    )
+
+
+def _devices(entry: str | tuple[str, ...] | None, mesh: Mesh) -> int:
+    axes = () if entry is None else (entry,) if isinstance(entry, str) else entry
+    return int(np.prod([mesh.shape[axis] for axis in axes]))

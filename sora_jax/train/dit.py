@@ -5,6 +5,7 @@ caption is left out now and then, so that the model can be guided (arXiv 2207.12
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,6 +128,20 @@ def latent_encoder(vae: VAE, params: Any) -> Callable[[np.ndarray], np.ndarray]:
     return lambda video: np.asarray(encode(params, video))
 
 
+def init_params(run: DiTRun, text_length: int) -> dict[str, Any]:
+    """New parameters of the denoiser and the text encoder, with their logical axes."""
+    shape = run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)
+    dit_key, text_key = jax.random.split(jax.random.key(run.seed))
+    ids, mask = jnp.zeros((1, text_length), jnp.int32), jnp.ones((1, text_length), bool)
+    text = jnp.zeros((1, text_length, run.model.text.width))
+    return {
+        "dit": DiT(run.model.dit).init(dit_key, jnp.zeros((1, *shape)), jnp.zeros((1,)), text, mask)[
+            "params"
+        ],
+        "text": TextEncoder(run.model.text).init(text_key, ids, mask)["params"],
+    }
+
+
 def run_dit(
     run: DiTRun,
     workdir: Path,
@@ -157,18 +172,9 @@ def run_dit(
     mesh = make_mesh(run.mesh)
     dit, text_encoder = DiT(run.model.dit), TextEncoder(run.model.text)
     tx = make_optimizer(run.optimizer, run.steps)
-    shape = run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)
     empty_ids, empty_mask = tokenize([""])
 
-    def init():
-        dit_key, text_key = jax.random.split(jax.random.key(run.seed))
-        ids, mask = jnp.asarray(empty_ids), jnp.asarray(empty_mask)
-        text = jnp.zeros((1, ids.shape[1], run.model.text.width))
-        return {
-            "dit": dit.init(dit_key, jnp.zeros((1, *shape)), jnp.zeros((1,)), text, mask)["params"],
-            "text": text_encoder.init(text_key, ids, mask)["params"],
-        }
-
+    init = functools.partial(init_params, run, empty_ids.shape[1])
     state, state_shardings = initial_state(init, tx, mesh)
 
     def loss_fn(params, batch, key):

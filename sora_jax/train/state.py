@@ -34,6 +34,13 @@ class TrainState:
         )
 
 
+def state_shardings(
+    init: Callable[[], chex.ArrayTree], tx: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Where each array of the state of `init()` and `tx` lies on `mesh`; nothing is made."""
+    return shardings(jax.eval_shape(lambda: TrainState.create(init(), tx)), mesh)
+
+
 def initial_state(
     init: Callable[[], chex.ArrayTree], tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
@@ -41,18 +48,14 @@ def initial_state(
 
     `init()` gives Flax parameters that still carry their logical axes.
     """
-
-    def create():
-        return TrainState.create(init(), tx)
-
-    out = shardings(jax.eval_shape(create), mesh)
-    return jax.jit(lambda: nn.unbox(create()), out_shardings=out)(), out
+    out = state_shardings(init, tx, mesh)
+    return jax.jit(lambda: nn.unbox(TrainState.create(init(), tx)), out_shardings=out)(), out
 
 
 def state_from(
     params: chex.ArrayTree, init: Callable[[], chex.ArrayTree], tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
     """As `initial_state`, of parameters that exist; `init()` only tells their logical axes and is not computed."""
-    out = shardings(jax.eval_shape(lambda: TrainState.create(init(), tx)), mesh)
+    out = state_shardings(init, tx, mesh)
     placed = jax.device_put(params, out.params)
     return jax.jit(lambda p: TrainState.create(p, tx), out_shardings=out)(placed), out

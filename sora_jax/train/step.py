@@ -31,7 +31,10 @@ def mean_gradients(params, batch, key, *, loss_fn: LossFn, accumulate: int):
         (loss, metrics), grads = value_and_grad(params, batch, key)
         return loss, metrics, grads
 
-    parts = jax.tree.map(lambda a: a.reshape(accumulate, a.shape[0] // accumulate, *a.shape[1:]), batch)
+    # Every device has its share of each part: example i is in part i mod `accumulate`.
+    parts = jax.tree.map(
+        lambda a: a.reshape(a.shape[0] // accumulate, accumulate, *a.shape[1:]).swapaxes(0, 1), batch
+    )
     keys = jax.random.split(key, accumulate)
 
     def add(total, part):

@@ -5,6 +5,7 @@ windows in space and time, since the network is convolutional.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +73,19 @@ def vae_loss(
     return config.l1 * l1 + config.l2 * l2 + config.kl * kl, {"l1": l1, "kl": kl, "psnr": psnr}
 
 
+def init_params(run: VAERun) -> Any:
+    """New parameters, with their logical axes."""
+    size, frames = run.crop_size or run.data.height, run.crop_frames or run.data.frames
+    shape = (1, frames, size, run.crop_size or run.data.width, 3)
+    return VAE(run.model).init(jax.random.key(run.seed), jnp.zeros(shape))["params"]
+
+
 def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
     """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
     mesh = make_mesh(run.mesh)
     model = VAE(run.model)
     tx = make_optimizer(run.optimizer, run.steps)
-    size, frames = run.crop_size or run.data.height, run.crop_frames or run.data.frames
-    shape = (1, frames, size, run.crop_size or run.data.width, 3)
-
-    def init():
-        return model.init(jax.random.key(run.seed), jnp.zeros(shape))["params"]
-
-    state, state_shardings = initial_state(init, tx, mesh)
+    state, state_shardings = initial_state(functools.partial(init_params, run), tx, mesh)
 
     def loss_fn(params, batch, key):
         return vae_loss(params, batch, key, model=model, config=run.loss)

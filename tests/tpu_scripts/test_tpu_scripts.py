@@ -228,7 +228,7 @@ def test_a_worker_starts_one_run_with_the_buckets_as_folders(tmp_path):
     stand_in(repository / ".venv" / "bin", "sora-jax", 'echo "$LIBTPU_INIT_ARGS"; echo "$@"; sleep 30')
     tools = stand_in(tmp_path / "bin", "mountpoint", "exit 0")
     environment = {**os.environ, "HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}"}
-    words = "start v6e gs://bucket/runs/dit a.py --vae gs://other/vae --steps 9"
+    words = "start v6e gs://bucket/runs/dit a.py --vae gs://other/vae --data.path=gs://other/d --steps 9"
     command = ["bash", repository / "tpu_scripts" / "on_worker.sh", *words.split()]
     subprocess.run(command, env=environment, check=True)
     log = home / "sora_jax.log"
@@ -236,9 +236,8 @@ def test_a_worker_starts_one_run_with_the_buckets_as_folders(tmp_path):
         time.sleep(0.02)
     flags, arguments = log.read_text().splitlines()
     assert flags == run("xla_flags.sh v6e").stdout.strip()
-    assert (
-        arguments == "train a.py --vae /gcs/other/vae --steps 9 --workdir /gcs/bucket/runs/dit --distributed"
-    )
+    fields = "--vae /gcs/other/vae --data.path=/gcs/other/d --steps 9"
+    assert arguments == f"train a.py {fields} --workdir /gcs/bucket/runs/dit --distributed"
     second = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert second.returncode == 1
     assert "a run is going on here" in second.stderr

@@ -59,7 +59,6 @@ def one_device():
 @pytest.mark.parametrize(
     ("axes", "method"),
     [
-        ({"data": 2, "fsdp": 2, "tensor": 2}, "ulysses_ring"),
         ({"data": 1, "fsdp": 2, "context": 4}, "ring"),
         ({"data": 1, "fsdp": 2, "context": 2, "tensor": 2}, "ulysses_ring"),
     ],
@@ -69,7 +68,6 @@ def test_loss_and_gradients_equal_one_device_s(axes, method, one_device):
     params, (value, gradients) = one_device
     mesh = make_mesh(MeshConfig(**axes))
     places = shardings(jax.eval_shape(init), mesh)
-    assert places["blocks"]["ffn_in"]["kernel"].spec == PartitionSpec(None, "fsdp", "tensor")
 
     def on_mesh(params, batch):
         with spread(mesh, method):
