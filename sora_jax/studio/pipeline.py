@@ -99,9 +99,9 @@ class Pipeline:
     ) -> "Pipeline":
         """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
 
-                Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
-                weight than 1; `network` is the denoiser's name in `params`. Raises ValueError for a file that is broken or made
-        for another network, and where this model's weights are in 8 bits: `load` merges before that.
+        Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
+        weight than 1; `network` is the denoiser's name in `params`. Raises ValueError for a file that is broken or
+        made for another network, and where this model's weights are in 8 bits: `load` merges before that.
         """
         if self.quantized:
             raise ValueError(
@@ -319,10 +319,10 @@ class Pipeline:
             guided=request.guided,
             masked=config.mask_text,
         )
-        cond = programs.Told(*positive, known.tokens, known.beside)
+        cond = positive._replace(image=known.tokens, beside=known.beside)
         if request.guided:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
-            against = programs.Told(*negative, known.tokens, known.beside)
+            against = negative._replace(image=known.tokens, beside=known.beside)
             cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
         options = {"config": config.dit, "dtype": self.dtype}
         if request.cache is not None:

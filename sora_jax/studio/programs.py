@@ -111,8 +111,8 @@ def begin(
     sampler: Sampler,
     guided: bool,
     masked: bool,
-) -> tuple[Generation, Any, Any]:
-    """The generation before its first step, and the text of its prompts and of the negative: (features, mask).
+) -> tuple[Generation, Told, Told | None]:
+    """The generation before its first step, and the text of its prompts and of the negative.
 
     ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
     sigmas: [steps + 1]; known, unknown, noise: as `diffusion.start` takes them; shape: (t, h, w, c) of one clip's
@@ -126,7 +126,8 @@ def begin(
         keys, (b, *shape), sigmas, stepper=sampler.stepper, known=known, unknown=unknown, noise=noise
     )
     seen = jnp.asarray(mask) if masked else None
-    parts = [jax.tree.map(lambda a, rows=rows: a[rows], (text, seen)) for rows in (slice(b), slice(b, None))]
+    told = Told(text, seen)
+    parts = [jax.tree.map(lambda a, rows=rows: a[rows], told) for rows in (slice(b), slice(b, None))]
     return generation, parts[0], parts[1] if guided else None
 
 
@@ -175,7 +176,7 @@ def advance(
     dtype: Any,
     whole: bool = False,
 ) -> Generation:
-    """`steps` (an array: one program for any number) more; cond: (text [b, s, d], mask | None) or `Guided` of two.
+    """`steps` (an array: one program for any number) more; cond: `Told`, or `Guided` of two.
 
     cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
     """

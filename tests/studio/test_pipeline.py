@@ -125,12 +125,11 @@ def test_the_network_is_told_whole_timesteps_where_they_are_published(pipeline, 
 
 
 def test_whole_timesteps_have_no_fraction(pipeline):
-    gen, text = (
-        start(jax.random.key(0), (1, 3, 2, 2, 6), [0.9009, 0.0], stepper=SAMPLERS["euler"].stepper),
-        pipeline.encode_text([PAIR[0]]),
-    )
+    gen = start(jax.random.key(0), (1, 3, 2, 2, 6), [0.9009, 0.0], stepper=SAMPLERS["euler"].stepper)
+    text = pipeline.encode_text([PAIR[0]])
     options = {"config": pipeline.config.dit, "dtype": pipeline.dtype}
-    done = programs.advance(pipeline.params["dit"], gen, (text, None), np.int32(1), whole=True, **options)
+    told = programs.Told(text)
+    done = programs.advance(pipeline.params["dit"], gen, told, np.int32(1), whole=True, **options)
     v = programs.denoise(pipeline.params["dit"], gen.x, np.float32([900]), text, masked=False, **options)
     np.testing.assert_allclose(done.x, gen.x - 0.9009 * v, atol=1e-5)
 
