@@ -1,7 +1,7 @@
 """Wan 2.1 first and last frame to video, 14 B, at 720p (arXiv 2503.20314), as published.
 
 The clip has the image's shape, at about the model's area. The shift of 16 comes with the checkpoint, the
-negative prompt with the model. Weights: 30.5 GiB of denoiser and 11.8 of encoders in bfloat16;
+negative prompt with the model. Weights: 30.9 GiB of denoiser and 11.8 of encoders in bfloat16;
 docs/published_weights.md has the machines.
 
     sora-jax sample experiments/sample/wan2_1_flf2v_14b_720p.py --image first.png --last-image last.png

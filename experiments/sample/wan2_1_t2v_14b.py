@@ -1,6 +1,6 @@
 """Wan 2.1 text to video, 14 B, at 720p (arXiv 2503.20314), as published.
 
-The shift of 5 comes with the checkpoint, the negative prompt with the model. Weights: 26.6 GiB of denoiser
+The shift of 5 comes with the checkpoint, the negative prompt with the model. Weights: 27.0 GiB of denoiser
 and 10.6 of text encoder in bfloat16; docs/published_weights.md has the machines.
 
     sora-jax sample experiments/sample/wan2_1_t2v_14b.py

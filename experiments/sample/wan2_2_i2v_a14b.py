@@ -1,7 +1,7 @@
 """Wan 2.2 image to video, two experts of 14 B, at 720p (arXiv 2503.20314), as published.
 
 The clip has the image's shape, at about the model's area. The shift of 5 comes with the checkpoint, the
-negative prompt with the model. Weights: 53.2 GiB of denoisers and 10.6 of text encoder in bfloat16;
+negative prompt with the model. Weights: 53.9 GiB of denoisers and 10.6 of text encoder in bfloat16;
 docs/published_weights.md has the machines.
 
     sora-jax sample experiments/sample/wan2_2_i2v_a14b.py --image first.png

@@ -1,6 +1,6 @@
 """Wan 2.2 text to video, two experts of 14 B, at 720p (arXiv 2503.20314), as published.
 
-The shift of 12 comes with the checkpoint, the negative prompt with the model. Weights: 53.2 GiB of
+The shift of 12 comes with the checkpoint, the negative prompt with the model. Weights: 53.9 GiB of
 denoisers and 10.6 of text encoder in bfloat16; docs/published_weights.md has the machines.
 
     sora-jax sample experiments/sample/wan2_2_t2v_a14b.py

@@ -1,7 +1,7 @@
 """Wan 2.2 text or image to video, 5 B, at 720p and 24 frames a second (arXiv 2503.20314), as published.
 
 With an image (--image first.png --size 1280x704) the clip starts from it. The shift of 5 comes with the
-checkpoint, the negative prompt with the model. Weights: 9.3 GiB of denoiser and 10.6 of text encoder in
+checkpoint, the negative prompt with the model. Weights: 9.4 GiB of denoiser and 10.6 of text encoder in
 bfloat16; docs/published_weights.md has the machines.
 
     sora-jax sample experiments/sample/wan2_2_ti2v_5b.py

@@ -77,7 +77,8 @@ def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | 
     A folder may be one that `save` wrote, one in the diffusers layout, or one as the Wan releases have it.
 
     Args:
-        dtype: what parameters are cast to (None: each as it is); half of a width is for matrices alone.
+        dtype: what parameters are cast to (None: each as it is); half precision is for the matrices of the
+            denoiser and the encoders alone.
         mesh: where the parameters go, as `parallel.mesh` cuts them: each device's part is read by itself.
             Without one they are NumPy arrays.
 
@@ -99,7 +100,9 @@ def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | 
     params = {}
     for name, network in config.networks.items():
         places = None if mesh is None else parameter_shardings(network, mesh)
-        params[name] = gather(*opened.parts[name], dtype, places)
+        # The autoencoder is published in float32 and small.
+        kind = np.float32 if name == "vae" and dtype is not None else dtype
+        params[name] = gather(*opened.parts[name], kind, places)
     return Checkpoint(config=config, params=params, tokenizer=tokenizer)
 
 

@@ -186,12 +186,12 @@ def scatter(params: Any, leaves: Leaves) -> dict[str, np.ndarray]:
 def stored_as(path: str, dtype: Any) -> Any:
     """The dtype of a parameter where `dtype` is asked for: below float32 that is for matrices alone.
 
-    Norms, biases, tables and the noise level's MLP stay float32, as the published pipelines keep them.
+    Norms, biases, tables and what the noise level goes through stay float32, as the published pipelines keep them.
     """
     if dtype is None or np.dtype(dtype).itemsize >= 4:
         return dtype
     matrix = path.rsplit("/", 1)[-1] in ("kernel", "embedding")
-    return dtype if matrix and not path.startswith("time/") else np.float32
+    return dtype if matrix and not path.startswith("time") else np.float32
 
 
 def _once(read: Callable[[Index], np.ndarray]) -> Callable[[Index], np.ndarray]:

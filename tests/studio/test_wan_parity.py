@@ -41,14 +41,14 @@ def test_a_run_is_the_reference_s(kind, pictures, options, tmp_path):
         ours.config,
         [PROMPT],
         seed=3,
-        size=(8, 12),
+        size=(16, 32),
         frames=5,
         steps=4,
         guidance=2.5,
         negative="a blue star",
         **options,
     )
-    shown = [picture(i) for i in range(pictures)]
+    shown = [picture(i, 16, 32) for i in range(pictures)]
     got = ours.sample(request, pictures=shown)
 
     pipeline = diffusers.WanImageToVideoPipeline if pictures else diffusers.WanPipeline
@@ -62,8 +62,8 @@ def test_a_run_is_the_reference_s(kind, pictures, options, tmp_path):
             **images,
             prompt=PROMPT,
             negative_prompt="a blue star",
-            height=8,
-            width=12,
+            height=16,
+            width=32,
             num_frames=5,
             num_inference_steps=4,
             guidance_scale=2.5,

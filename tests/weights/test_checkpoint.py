@@ -144,14 +144,12 @@ def test_a_file_cut_short_is_named(folder, keep):
         load(folder)
 
 
-def test_a_header_of_a_billion_entries_is_not_read(folder):
+def test_a_header_of_a_gigabyte_is_not_read(folder):
     path = folder / "vae.safetensors"
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", 2**37))
-        file.truncate(2**37)  # a hole: it takes no room on the disk
-    with pytest.raises(
-        ValueError, match=r"vae.safetensors is cut short or no safetensors file \(header too large"
-    ):
+        file.write(struct.pack("<Q", 2**30))
+        file.truncate(2**30 + 8)  # a hole: it takes no room on the disk
+    with pytest.raises(ValueError, match=r"vae.safetensors is cut short .*[Hh]eader ?[Tt]oo ?[Ll]arge"):
         load(folder)
 
 

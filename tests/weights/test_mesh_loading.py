@@ -58,8 +58,9 @@ def test_halves_are_for_matrices_alone(mesh, folder):
     types = {path: str(leaf.dtype) for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
     half = {path for path, dtype in types.items() if dtype == "bfloat16"}
     assert {path.rsplit("/", 1)[1] for path in half} == {"kernel", "embedding"}
+    assert not any(path.startswith("vae") for path in half)
     assert {dtype for path, dtype in types.items() if path not in half} == {"float32"}
-    assert types["dit/time/inner/kernel"] == "float32"
+    assert types["dit/time/inner/kernel"] == types["dit/time_modulation/kernel"] == "float32"
     assert types["dit/head/kernel"] == "bfloat16"
 
 
