@@ -71,6 +71,7 @@ class Pipeline:
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
         self.dtype = jnp.dtype(dtype)
+        self.quantized = quantize
         params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
         params = precision.keep_as(params, self.dtype)
         if offload is None:
@@ -277,6 +278,10 @@ class Pipeline:
     def _clips(self, request: Request, report: Report, noise: Any) -> list[Clip]:
         pixels = self.decode_batch(self.sample(request, report, noise))
         about: dict[str, Any] = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+        if self.dtype != jnp.float32:
+            about["dtype"] = self.dtype.name
+        if self.quantized:
+            about["quantize"] = self.quantized
         if noise is not None:
             about["seed"] = None  # no seed makes it again
         return [
