@@ -117,17 +117,18 @@ def _request(args: Args, config: Any) -> Any:
 def _cache(args: Args) -> int:
     from rich.console import Console
 
-    from sora_jax.evals.bench.cache import choices, measure, measured_ratios
+    from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios
     from sora_jax.studio.pipeline import load
 
+    names = [name for name in THRESHOLDS if args.only in name]
+    if not names:
+        raise ValueError(f"no rule has {args.only!r} in its name: they are {', '.join(THRESHOLDS)}.")
     pipeline = load(args.model)
     request = _request(args, pipeline.config)
     figures = []
     with Console(stderr=True).status("measuring the run without a cache") as status:
         ratios = measured_ratios(pipeline, request)
-        caches = [choice for choice in choices(ratios) if args.only in choice[0]]
-        if not caches:
-            raise ValueError(f"no rule has {args.only!r} in its name: they are tea, first-block and mag.")
+        caches = list(choices(names, ratios))
         for figure in measure(pipeline, request, caches, args.repeats):
             figures.append(figure)
             status.update(f"measured {figure.rule} at {figure.threshold:g}")

@@ -83,7 +83,7 @@ class Pipeline:
     ):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
-        self.dtype, self.quantized = jnp.dtype(dtype), quantize is not None
+        self.dtype, self.quantized = jnp.dtype(dtype), quantize
         params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
         params = precision.keep_as(params, self.dtype)
         if offload is None:
@@ -342,6 +342,10 @@ class Pipeline:
     ) -> list[Clip]:
         pixels = self.decode_batch(self.sample(request, report, noise, pictures))
         about: dict[str, Any] = {"model": self.config.name, "software": f"sora_jax {_version()}"}
+        if self.dtype != jnp.float32:
+            about["dtype"] = self.dtype.name
+        if self.quantized:
+            about["quantize"] = self.quantized
         if noise is not None:
             about["seed"] = None  # no seed makes it again
         return [

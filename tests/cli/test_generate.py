@@ -66,7 +66,14 @@ def test_unknown_words_are_named_and_the_clip_is_made(model, work, capsys):
     assert (work / "clip.gif").exists()
 
 
+def test_fewer_evaluations_in_half_precision(model, work):
+    assert run(model, "--out", "clip.gif", "--steps", 6, "--cache", "0.3", "--dtype", "bfloat16") == 0
+    made = {"cache": "tea:0.3", "dtype": "bfloat16", "steps": 6}
+    assert made.items() <= read_metadata(work / "clip.gif").items()
+
+
 WRONG = {
+    "a caching rule that isn't there": (["generate", "a red circle", "--cache", "magic:1"], "first-block"),
     "an empty prompt": (["generate", ""], "empty"),
     "blanks": (["generate", "   "], "empty"),
     "a prompt of 100,000 letters": (["generate", "a" * 100_000], "100,000"),

@@ -15,7 +15,7 @@ from sora_jax.diffusion import FirstBlock, Generation, MagCache, StepCache, TeaC
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request
 
-__all__ = ["CacheFigure", "choices", "measure", "measured_ratios", "psnr"]
+__all__ = ["THRESHOLDS", "CacheFigure", "choices", "measure", "measured_ratios", "psnr"]
 
 THRESHOLDS = {
     "tea": (0.05, 0.1, 0.2, 0.3),
@@ -53,11 +53,11 @@ def measured_ratios(pipeline: Pipeline, request: Request) -> np.ndarray:
     return np.asarray(magnitude_ratios(np.stack(velocities)))  # pyright: ignore[reportArgumentType]
 
 
-def choices(ratios: np.ndarray, orders: Sequence[int] = (0, 1)) -> Iterator[tuple[str, StepCache]]:
-    """Every rule at every threshold of `THRESHOLDS`."""
-    for name, thresholds in THRESHOLDS.items():
-        for order in orders:
-            for threshold in thresholds:
+def choices(names: Sequence[str], ratios: np.ndarray) -> Iterator[tuple[str, StepCache]]:
+    """The rules of these names at every threshold of `THRESHOLDS`, in both orders."""
+    for name in names:
+        for order in (0, 1):
+            for threshold in THRESHOLDS[name]:
                 rule = {
                     "tea": TeaCache(threshold=threshold),
                     "first-block": FirstBlock(threshold=threshold),
