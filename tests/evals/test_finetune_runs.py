@@ -27,7 +27,7 @@ from tiny_model import CONFIG
 EXPERIMENT = FineTuneRun(
     model=CONFIG, start_from="given", lora=LoRAConfig(rank=2),
     data=ClipsConfig(folder="given", height=16, width=16, frames=5, fps=8.0, aspects=()),
-    steps=2, batch_size=8, sample_every=1, log_every=1,
+    steps=2, batch_size=8, sample_every=2, log_every=1,
 )
 """
 
