@@ -143,7 +143,8 @@ def shardings(abstract: Any, mesh: Mesh) -> Any:
     named = spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
 
     def dividing(leaf: Any, sharding: NamedSharding) -> NamedSharding:
-        shape = getattr(leaf, "value", leaf).shape
+        # A box may hold no array, where an optimizer leaves a parameter to another.
+        shape = getattr(getattr(leaf, "value", leaf), "shape", ())
         entries = zip(shape, sharding.spec, strict=False)
         return NamedSharding(mesh, PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in entries)))
 

@@ -97,7 +97,8 @@ def train(
             return step_fn(state, batch, key, frozen)
 
     compiled_step = jax.jit(step_on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
-    key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
     flops, pending = 0, None
