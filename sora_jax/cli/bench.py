@@ -57,7 +57,7 @@ def run(args: Args) -> int:
 
 
 def _print(title: str, words: tuple[str, ...], numbers: tuple[str, ...], rows: list[list[str]]) -> None:
-    """A table whose first columns are `words`; a line is drawn where the first one changes."""
+    """A table whose first columns are `words`; of several, a line is drawn where the first one changes."""
     from rich.console import Console
     from rich.table import Table
 
@@ -68,9 +68,8 @@ def _print(title: str, words: tuple[str, ...], numbers: tuple[str, ...], rows: l
         table.add_column(name, justify="right")
     for i, row in enumerate(rows):
         new = i == 0 or rows[i - 1][0] != row[0]
-        table.add_row(
-            row[0] if new else "", *row[1:], end_section=i + 1 < len(rows) and rows[i + 1][0] != row[0]
-        )
+        ends = len(words) > 1 and i + 1 < len(rows) and rows[i + 1][0] != row[0]
+        table.add_row(row[0] if new else "", *row[1:], end_section=ends)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.models.dit import timesteps
@@ -118,7 +119,7 @@ class Both:
         import torch
 
         level = (
-            np.asarray(timesteps(sigma[None], self.ours.config.dit.patch))
+            np.asarray(timesteps(jnp.asarray(sigma[None]), self.ours.config.dit.patch))
             if sigma.ndim
             else 1000 * sigma[None]
         )

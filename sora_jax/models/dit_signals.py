@@ -28,7 +28,7 @@ def _embedded(params, x, timestep, config, dtype):
     tokens = patchify(x, c.patch)
     b, *grid = tokens.shape[:-1]
     timestep = timestep if timestep.ndim == 2 else timestep[:, None]
-    level = TimeEmbedding(c.width, c.freq_width).apply({"params": params["time"]}, timestep)
+    level: Any = TimeEmbedding(c.width, c.freq_width).apply({"params": params["time"]}, timestep)
     steer: Any = Linear(6 * c.width).apply({"params": params["time_modulation"]}, jax.nn.silu(level))
     tokens = tokens.reshape(b, -1, tokens.shape[-1])
     y: Any = Linear(c.width, dtype=dtype).apply({"params": params["patch_embedding"]}, tokens)
@@ -58,11 +58,12 @@ def first_block(
 ) -> Float[Array, "b n d"]:
     """What the first block adds to the tokens; arguments as of `DiT`."""
     y, steer, grid = _embedded(params, x, timestep, config, dtype)
-    text: Any = TextProjection(config.width, dtype).apply({"params": params["text"]}, text)
+    words: Any = TextProjection(config.width, dtype).apply({"params": params["text"]}, text)
+    picture: Any = image
     if image is not None:
         project = ImageProjection(config.width, config.image_positions, dtype)
-        image = project.apply({"params": params["image"]}, image)  # pyright: ignore
+        picture = project.apply({"params": params["image"]}, image)
     block = jax.tree.map(lambda leaf: leaf[0], params["blocks"])
-    inputs = (y, steer, text, rope_3d(grid, config.head_width), text_mask, image)
+    inputs = (y, steer, words, rope_3d(grid, config.head_width), text_mask, picture)
     after: Any = Block(config, dtype).apply({"params": block}, *inputs)
     return (after[0] - y).astype(jnp.float32)
