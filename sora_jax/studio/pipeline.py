@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -29,8 +30,11 @@ def load(model: str | Path = "playground", *, lora: Sequence[Any] = ()) -> "Pipe
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
-    pipeline = Pipeline(load_checkpoint(model))
-    return pipeline.with_lora(*lora) if lora else pipeline
+    checkpoint = load_checkpoint(model)
+    if lora:
+        dit = load_loras(checkpoint.params["dit"], lora)
+        checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
+    return Pipeline(checkpoint)
 
 
 def _world(config: ModelConfig) -> str:
