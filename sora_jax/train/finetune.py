@@ -32,7 +32,6 @@ from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state, state_from
-from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
 
@@ -247,7 +246,7 @@ def run_finetune(
     )
 
 
-def loss_of(run: FineTuneRun) -> LossFn:
+def loss_of(run: FineTuneRun) -> Callable[..., tuple[Array, dict[str, Array]]]:
     """The loss as the loop calls it: (params, batch, key, frozen=...)."""
     return functools.partial(finetune_loss, run=run)
 
