@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from sora_jax.models.dit import DiT, DiTConfig
 from sora_jax.parallel import MeshConfig, make_mesh, place_batch, shardings, spread
+from sora_jax.train.step import mean_gradients
 
 DIT = DiT(
     DiTConfig(
@@ -79,3 +80,22 @@ def test_loss_and_gradients_equal_one_device_s(axes, method, one_device):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
     kernel = cut_gradients["blocks"]["ffn_in"]["kernel"]
     assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+
+
+def test_accumulated_parts_on_a_mesh_are_the_whole_batch(one_device):
+    params, (value, gradients) = one_device
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, context=4))
+    places = shardings(jax.eval_shape(init), mesh)
+
+    def on_mesh(params, batch):
+        with spread(mesh, "ulysses"):
+            return mean_gradients(
+                *(params, batch, jax.random.key(0)),
+                loss_fn=lambda params, batch, key: (loss(params, batch), {}),
+                accumulate=2,
+            )
+
+    step = jax.jit(on_mesh, out_shardings=(None, None, places), compiler_options=FAST)
+    cut_value, _, cut_gradients = step(jax.device_put(params, places), place_batch(batch(), mesh))
+    np.testing.assert_allclose(cut_value, value, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
