@@ -92,6 +92,22 @@ def test_latents_are_encoded_once_and_read_back(tmp_path):
     assert again.read == []
 
 
+def test_hosts_that_share_a_cache_share_its_work(tmp_path):
+    options = {"made_from": {"vae": "a"}, "batch_size": 2, "shard_size": 2, "hosts": 2}
+    first, second = Clips(8), Clips(8)
+
+    def encode_while_the_other_does(video):
+        if not second.read:
+            fill(tmp_path, second, encode, host=1, **options)
+        return encode(video)
+
+    fill(tmp_path, first, encode_while_the_other_does, host=0, **options)
+    assert second.read[:4] == [4, 5, 6, 7]
+    assert first.read == [0, 1]
+    source = LatentSource(tmp_path)
+    assert [float(source[i]["latents"].max()) for i in range(8)] == [i / 2 for i in range(8)]
+
+
 def test_a_killed_cache_goes_on_with_what_is_missing(tmp_path):
     options = {"made_from": {"vae": "a"}, "batch_size": 2, "shard_size": 4}
     calls = []

@@ -8,7 +8,8 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from sora_jax.models.dit import DiT, DiTConfig
-from sora_jax.parallel import MeshConfig, make_mesh, place_batch, shardings, spread
+from sora_jax.parallel import MeshConfig, batch_sharding, make_mesh, place_batch, shardings, spread
+from sora_jax.train.step import mean_gradients
 
 DIT = DiT(
     DiTConfig(
@@ -79,3 +80,41 @@ def test_loss_and_gradients_equal_one_device_s(axes, method, one_device):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
     kernel = cut_gradients["blocks"]["ffn_in"]["kernel"]
     assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+
+
+def test_accumulated_parts_on_a_mesh_are_the_whole_batch(one_device):
+    params, (value, gradients) = one_device
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, context=4))
+    places = shardings(jax.eval_shape(init), mesh)
+
+    def on_mesh(params, batch):
+        with spread(mesh, "ulysses"):
+            return mean_gradients(
+                *(params, batch, jax.random.key(0)),
+                loss_fn=lambda params, batch, key: (loss(params, batch), {}),
+                accumulate=2,
+            )
+
+    step = jax.jit(on_mesh, out_shardings=(None, None, places), compiler_options=FAST)
+    cut_value, _, cut_gradients = step(jax.device_put(params, places), place_batch(batch(), mesh))
+    np.testing.assert_allclose(cut_value, value, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
+
+
+def test_between_attentions_too_a_device_holds_its_own_tokens_alone():
+    """No module says so: XLA carries the cut from the attention to what lies before and after it."""
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, context=4))
+    places, rows = shardings(jax.eval_shape(init), mesh), batch_sharding(mesh)
+    params = jax.eval_shape(lambda: nn.unbox(init()))
+    shapes = [(B, 4, 4, 8, 3), (B, 4), (B, S, 8)]
+    tokens = 4 * 2 * 4
+
+    def velocity(params, *inputs):
+        with spread(mesh, "ring"):
+            return DIT.apply({"params": params}, *inputs)
+
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    step = jax.jit(velocity, in_shardings=(places, rows, rows, rows), compiler_options=FAST)
+    text = step.lower(params, *inputs).compile().as_text()
+    assert f"f32[{B // 2},{tokens // 4},32]" in text  # the FFN's inner activations
+    assert f"f32[{B // 2},{tokens},32]" not in text
