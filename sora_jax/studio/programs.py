@@ -96,9 +96,9 @@ def _velocity(
         return DiT(config, dtype).apply({"params": params}, x, level(sigma), *cond)  # pyright: ignore
 
     def signal(x, sigma, cond):
-        text, mask = cond.positive if isinstance(cond, Guided) else cond
+        told = cond.positive if isinstance(cond, Guided) else cond
         if isinstance(cache.rule, FirstBlock):  # pyright: ignore[reportOptionalMemberAccess]
-            return first_block(params, x, level(sigma), text, mask, config, dtype)
+            return first_block(params, x, level(sigma), told[0], told[1], config, dtype)
         return modulated_input(params, x, level(sigma), config, dtype)
 
     guided = guide(velocity) if isinstance(cond, Guided) else velocity
