@@ -11,7 +11,7 @@ from sora_jax.diffusion.cache import (
 )
 from sora_jax.diffusion.conditions import PerStep, at_step
 from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, noise_from_velocity, velocity
-from sora_jax.diffusion.generation import Generation, finish, prepare, remask, run, start, step
+from sora_jax.diffusion.generation import Generation, finish, forget, prepare, remask, run, start, step
 from sora_jax.diffusion.guidance import Guided, guide, interval, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
 from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
@@ -56,6 +56,7 @@ __all__ = [
     "euler_sigmas",
     "finish",
     "flow_loss",
+    "forget",
     "guide",
     "interpolate",
     "interval",

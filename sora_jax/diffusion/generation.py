@@ -146,6 +146,11 @@ def prepare(gen: Generation, velocity: Cached, cond: PyTree = None) -> Generatio
     return dataclasses.replace(gen, cache=velocity.start(gen.x, sigma, at_step(cond, gen.step)))
 
 
+def forget(gen: Generation) -> Generation:
+    """The generation whose next step is evaluated, as it must be where another network takes over."""
+    return dataclasses.replace(gen, cache=gen.cache | {"age": jnp.int32(0)}) if gen.cache else gen
+
+
 def step(gen: Generation, velocity: Velocity | Cached, cond: PyTree = None) -> Generation:
     """One step along the schedule. Any `PerStep` in `cond` is read at this step.
 
@@ -219,5 +224,4 @@ def remask(gen: Generation, unknown: Array, known: Array | None = None) -> Gener
     x = jnp.where(freed, interpolate(gen.x, eps, edited.level(gen.step)), gen.x)
     if known is not None:
         x = jnp.where(unknown[..., None], x, jnp.asarray(known, jnp.float32))
-    cache = gen.cache | ({"age": jnp.int32(0)} if gen.cache else {})
-    return dataclasses.replace(edited, x=x, memory=gen.stepper.init(x), cache=cache)
+    return forget(dataclasses.replace(edited, x=x, memory=gen.stepper.init(x)))

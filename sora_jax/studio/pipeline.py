@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion import SAMPLERS, Generation, Guided, PerStep, StepCache, finish
+from sora_jax.diffusion import SAMPLERS, Generation, Guided, PerStep, StepCache, finish, forget
 from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.vae import denormalize, normalize
@@ -329,11 +329,14 @@ class Pipeline:
             generation = programs.remember(self.params["dit"], generation, cond, request.cache, **options)
         yield generation
         whole = config.whole_timesteps and sampler.whole_timesteps
-        for done in range(request.steps):
-            # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
-            expert = self.params[config.expert(sigmas[done])]
+        # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
+        told = np.floor(1000 * sigmas) / 1000 if whole else sigmas
+        experts = [config.expert(sigma) for sigma in told[:-1]]
+        for expert, before in zip(experts, [experts[0], *experts], strict=False):
+            if expert != before:
+                generation = forget(generation)
             generation = programs.advance(
-                expert, generation, cond, np.int32(1), request.cache, whole=whole, **options
+                self.params[expert], generation, cond, np.int32(1), request.cache, whole=whole, **options
             )
             yield jax.block_until_ready(generation)
 

@@ -15,6 +15,7 @@ from sora_jax.diffusion import (
     TeaCache,
     cached,
     finish,
+    forget,
     magnitude_ratios,
     prepare,
     remask,
@@ -152,8 +153,9 @@ def test_an_edit_forgets():
     cache = StepCache(rule=TeaCache(threshold=1e9), longest=STEPS)
     gen = advance(begin(cache), cache, None, np.int32(10))
     edited = remask(gen, jnp.array([True, False, True])[None], jnp.zeros(SHAPE))
-    after = advance(edited, cache, None, np.int32(2))
-    assert after.cache["evaluations"] == gen.cache["evaluations"] + 1
+    for changed in (edited, forget(gen)):
+        after = advance(changed, cache, None, np.int32(2))
+        assert after.cache["evaluations"] == gen.cache["evaluations"] + 1
 
 
 def test_settings():
