@@ -18,7 +18,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from sora_jax.typing import Array
 
 Lora = Mapping[str, Mapping[str, Any]]
-"""{"/"-joined path of a kernel: {"a": [..., d_in, r], "b": [..., r, d_out]}}; stacked kernels have stacked factors."""
+"""{"/"-joined path of a kernel: {"a": [..., d_in, r], "b": [..., r, d_out]}}; stacked kernels have stacked factors.
+What was trained in full, such as a bias, is {path: {"delta": of the parameter's shape}}."""
 
 ATTENTION = r"blocks/(self|cross)_attention/(query|key|value|out)/kernel"
 """The kernels that LoRAs of Wan adapt by custom."""
@@ -98,6 +99,14 @@ def _number(path: str) -> int:
     return number
 
 
+def _change(factors: Mapping[str, Any]) -> Array:
+    """A·B, or what is added as it is."""
+    if "delta" in factors:
+        return jnp.asarray(factors["delta"], jnp.float32)
+    a, b = (jnp.asarray(factors[name], jnp.float32) for name in "ab")
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def apply_lora(params: Any, lora: Lora, scale: float = 1.0) -> Any:
     """W + scale·A·B for every kernel that `lora` has, summed in float32 and cast back; the rest as it is."""
     return merge(params, [(lora, scale)])
@@ -112,11 +121,7 @@ def merge(params: Any, adapters: Sequence[tuple[Lora, float]]) -> Any:
     changes: dict[str, Any] = {}
     for lora, scale in adapters:
         for path, factors in lora.items():
-            change = scale * jnp.matmul(
-                jnp.asarray(factors["a"], jnp.float32),
-                jnp.asarray(factors["b"], jnp.float32),
-                precision=jax.lax.Precision.HIGHEST,
-            )
+            change = scale * _change(factors)
             if path not in flat or flat[path].shape != change.shape:
                 there = list(flat[path].shape) if path in flat else "nothing"
                 raise ValueError(

@@ -5,7 +5,8 @@
     lora_unet_blocks_0_self_attn_q.lora_down.weight      kohya's, with underscores
 
 A is [r, d_in] and B is [d_out, r] there. The scale α/r comes from a tensor `NAME.alpha`, else from the adapter's config
-(the file's metadata, or adapter_config.json beside it), else it is 1.
+(the file's metadata, or adapter_config.json beside it), else it is 1. Biases may be trained as well: `lora_B.bias`,
+scaled like the product, or `diff_b` in the original's names, as it is.
 """
 
 import functools
@@ -35,6 +36,8 @@ _KINDS = {
     ".lora_B.weight": "b",
     ".lora_up.weight": "b",
     ".alpha": "alpha",
+    ".lora_B.bias": "bias",
+    ".diff_b": "difference",
 }
 # Our kernel's path, diffusers' name, and the original network's; `{}` is a block's number.
 _LAYERS = (
@@ -133,20 +136,41 @@ def read_lora(path: str | Path, params: Any) -> Lora:
     scale_of = _scales(path, file.metadata)
     ranks: Counter[str] = Counter()
     for (leaf, _), names in found.items():
-        ranks[leaf] = max(ranks[leaf], _rank(file, names, kernels[leaf].shape))
-    lora = {}
+        if "a" in names:
+            ranks[leaf] = max(ranks[leaf], _rank(file, names, kernels[leaf].shape))
+    lora: dict[str, dict[str, np.ndarray]] = {}
     for leaf, rank in sorted(ranks.items()):
         shape = kernels[leaf].shape
         a = np.zeros((*shape[:-1], rank), np.float32)
         b = np.zeros((*shape[:-2], rank, shape[-1]), np.float32)
         for (at, block), names in found.items():
-            if at == leaf:
+            if at == leaf and "a" in names:
                 down, up = (_finite(file, names[kind]) for kind in "ab")
                 place = () if block is None else (block,)
                 a[(*place, slice(None), slice(len(down)))] = down.T
                 b[(*place, slice(len(down)))] = up.T * scale_of(file, names, len(down))
         lora[leaf] = {"a": a, "b": b}
-    return lora
+    return lora | _biases(file, found, kernels, scale_of)
+
+
+def _biases(
+    file: TensorFile, found: Mapping[Any, Mapping[str, str]], kernels: Mapping[str, Any], scale_of: Any
+) -> dict[str, dict[str, np.ndarray]]:
+    """What the file adds to biases, by our path."""
+    biases: dict[str, dict[str, np.ndarray]] = {}
+    for (leaf, block), names in found.items():
+        bias = leaf.removesuffix("kernel") + "bias"
+        for kind in sorted({"bias", "difference"} & names.keys()):
+            value, shape = _finite(file, names[kind]), kernels[bias].shape
+            if value.shape != shape[-1:]:
+                raise ValueError(
+                    f"{file.path}: {names[kind]} has shape {list(value.shape)}, and this network's layer "
+                    f"{list(shape[-1:])}: it was made for another network."
+                )
+            scale = scale_of(file, names, file.shapes[names["a"]][0]) if kind == "bias" else 1.0
+            delta = biases.setdefault(bias, {"delta": np.zeros(shape, np.float32)})["delta"]
+            delta[... if block is None else block] += value * scale
+    return biases
 
 
 def _file(path: Path) -> Path:
@@ -161,9 +185,12 @@ def _file(path: Path) -> Path:
 
 
 def _sorted(file: TensorFile, layers: Mapping[str, Any]) -> dict[tuple[str, int | None], dict[str, str]]:
-    """The tensors' names by layer and kind ("a", "b", "alpha"); under "layer" the layer's own name."""
+    """The tensors' names by layer and kind ("a", "b", "alpha", ...); under "layer" the layer's own name."""
     found: dict[tuple[str, int | None], dict[str, str]] = {}
     for tensor in file.shapes:
+        # Extractors write norms that didn't change as differences of zero.
+        if "norm" in tensor and tensor.endswith((".diff", ".diff_b")) and not _finite(file, tensor).any():
+            continue
         suffix = next((suffix for suffix in _KINDS if tensor.endswith(suffix)), "")
         stem = tensor.removesuffix(suffix)
         names = (stem.removeprefix(prefix) for prefix in _PREFIXES if stem.startswith(prefix))
@@ -179,7 +206,7 @@ def _sorted(file: TensorFile, layers: Mapping[str, Any]) -> dict[tuple[str, int 
         entry[_KINDS[suffix]] = tensor
     for names in found.values():
         for kind, word in (("a", "lora_A"), ("b", "lora_B")):
-            if kind not in names:
+            if kind not in names and names.keys() != {"layer", "difference"}:
                 raise ValueError(f"{file.path} lacks {names['layer']}.{word}.weight: it is cut short.")
     if not found:
         raise ValueError(f"{file.path} holds no tensors: it is no LoRA.")

@@ -130,6 +130,24 @@ def test_layers_of_other_ranks_are_one_stack(params, file, tmp_path):
     close(load_loras(params, [written]), load_loras(params, [tmp_path / "mixed.safetensors"]))
 
 
+def test_biases_are_added_and_norms_that_did_not_change_passed_over(params, tmp_path):
+    bias = np.arange(16, dtype=np.float32)
+    stem = "diffusion_model.blocks.1.cross_attn"
+    tensors = {
+        f"{stem}.v.diff_b": bias,
+        f"{stem}.norm_k.diff": np.zeros(16, np.float32),
+        "diffusion_model.blocks.0.norm3.diff_b": np.zeros(16, np.float32),
+    }
+    save_file(tensors, tmp_path / "bias.safetensors")
+    read = read_lora(tmp_path / "bias.safetensors", params)
+    assert set(read) == {"blocks/cross_attention/value/bias"}
+    before = params["blocks"]["cross_attention"]["value"]
+    after = load_loras(params, [(tmp_path / "bias.safetensors", 2.0)])["blocks"]["cross_attention"]["value"]
+    np.testing.assert_array_equal(after["kernel"], before["kernel"])
+    np.testing.assert_array_equal(after["bias"][0], before["bias"][0])
+    np.testing.assert_allclose(after["bias"][1] - before["bias"][1], 2 * bias, atol=1e-5)
+
+
 Q = "transformer.blocks.0.attn1.to_q"
 
 
@@ -142,7 +160,15 @@ def unknown(tensors, metadata):
 
 
 def bias(tensors, metadata):
-    tensors[f"{Q}.lora_B.bias"] = np.zeros(16, np.float32)
+    tensors[f"{Q}.lora_B.bias"] = np.zeros(15, np.float32)
+
+
+def norm(tensors, metadata):
+    tensors["diffusion_model.blocks.0.self_attn.norm_q.diff"] = np.full(16, 0.1, np.float32)
+
+
+def magnitude(tensors, metadata):
+    tensors[f"{Q}.lora_magnitude_vector"] = np.ones(16, np.float32)
 
 
 def wide(tensors, metadata):
@@ -192,7 +218,9 @@ def expression(tensors, metadata):
     [
         (drop, "lacks blocks.0.attn1.to_q.lora_B.weight"),
         (unknown, "transformer.blocks.7.attn1.to_q.lora_A.weight, which is no factor"),
-        (bias, r"lora_B.bias, which is no factor"),
+        (bias, r"lora_B.bias has shape \[15\], and this network's layer \[16\]"),
+        (norm, "norm_q.diff, which is no factor"),
+        (magnitude, "lora_magnitude_vector, which is no factor"),
         (wide, r"has factors \[2, 17\] and \[16, 2\]"),
         (high, r"r of at most 16"),
         (infinite, "aren't finite"),
@@ -341,6 +369,15 @@ def test_an_adapter_of_peft_gives_the_same_here(wan, tmp_path, targets):
     assert difference(load_loras(params, [(tmp_path / "diffusers", 0.4)])) < 1e-5
     model.delete_adapters("mine")
 
+    biased = LoraConfig(r=3, lora_alpha=7, target_modules=targets, init_lora_weights=False, lora_bias=True)
+    model.add_adapter(biased, "biased")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name and name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    model.save_lora_adapter(tmp_path / "biased", adapter_name="biased")
+    assert difference(load_loras(params, [tmp_path / "biased"])) < 1e-5
+    model.delete_adapters("biased")
+
     peft = get_peft_model(model, config)
     peft.save_pretrained(tmp_path / "peft")
     assert difference(load_loras(params, [tmp_path / "peft"])) < 1e-5
@@ -392,6 +429,8 @@ def test_the_original_s_names_are_read_as_diffusers_reads_them(wan, tmp_path):
                 tensors[f"{name}.lora_down.weight"] = rng.standard_normal((2, d_in), np.float32) * 0.3
                 tensors[f"{name}.lora_up.weight"] = rng.standard_normal((d_out, 2), np.float32) * 0.3
                 tensors[f"{name}.alpha"] = np.array(rng.uniform(1, 4), np.float32)
+                if not kohya:
+                    tensors[f"{name}.diff_b"] = rng.standard_normal(d_out, np.float32) * 0.3
         save_file(tensors, tmp_path / f"{kohya}.safetensors")
         parts = dict.fromkeys(("tokenizer", "text_encoder", "vae", "scheduler", "transformer_2"))
         pipeline = WanPipeline(transformer=model, **parts)
