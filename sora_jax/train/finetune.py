@@ -67,6 +67,8 @@ class FineTuneRun(LoopConfig):
             raise ValueError(
                 f"{self.model.name} takes an image beside the noise: fine-tuning is for text-to-video networks."
             )
+        if self.model.boundary_ratio is not None:
+            raise ValueError(f"{self.model.name} has two denoisers: fine-tuning is for models of one.")
         self.data.buckets(self.model.vae.temporal_factor, self.grid)
 
     @property

@@ -38,12 +38,6 @@ RUN = FineTuneRun(
 PRINTS = {"vae": "v", "text": "t"}
 
 
-@pytest.fixture(autouse=True)
-def no_benchmark(monkeypatch):
-    """The loop's measure of the machine's matmul peak takes longer than these runs."""
-    monkeypatch.setattr("sora_jax.train.loop.matmul_peak", lambda: 1e9)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
@@ -196,3 +190,13 @@ def test_a_step_at_full_size_and_where_it_lies(path):
 def test_a_run_that_can_t_be_is_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         dataclasses.replace(RUN, **wrong)
+
+
+def test_networks_that_one_run_cannot_train_are_refused():
+    beside = dataclasses.replace(RUN.model.dit, in_channels=14)
+    for model, says in (
+        (dataclasses.replace(RUN.model, dit=beside), "image beside"),
+        (dataclasses.replace(RUN.model, boundary_ratio=0.9), "two denoisers"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            dataclasses.replace(RUN, model=model)
