@@ -209,10 +209,10 @@ class Pipeline:
             guided=request.guided,
             masked=config.mask_text,
         )
-        cond = programs.Told(*positive, known.tokens, known.beside)
+        cond = programs.Told(*positive)._replace(image=known.tokens, beside=known.beside)
         if request.guided:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
-            against = programs.Told(*negative, known.tokens, known.beside)
+            against = programs.Told(*negative)._replace(image=known.tokens, beside=known.beside)
             cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
         for done in range(1, request.steps + 1):
             # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
