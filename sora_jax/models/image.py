@@ -123,10 +123,8 @@ def prepare(image: UInt8[np.ndarray, "h w 3"], config: ImageConfig) -> Float[np.
     """An image as the encoder takes it: the shorter side scaled to `size` (bicubic), the middle square, normalised."""
     height, width, _ = image.shape
     scale = config.size / min(height, width)
-    sides = tuple(
-        config.size if side == min(height, width) else int(side * scale) for side in (width, height)
-    )
+    sides = [config.size if side == min(height, width) else int(side * scale) for side in (width, height)]
     scaled = np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BICUBIC))
     top, left = (scaled.shape[0] - config.size) // 2, (scaled.shape[1] - config.size) // 2
     square = scaled[top : top + config.size, left : left + config.size].astype(np.float32)
-    return (square / 255 - np.float32(MEAN)) / np.float32(STD)
+    return (square / 255 - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)

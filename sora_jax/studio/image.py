@@ -92,9 +92,9 @@ def known_of(
 ) -> Known:
     """What the denoiser knows of `batch` clips from their first, or their first and last, picture (uint8)."""
     frames = [_fill(pixels, size) for pixels in pictures]
-    if len(frames) >= size.frames > 1 or len(frames) > size.frames:
+    if len(frames) >= size.frames:
         raise ValueError(
-            f"{size.frames} frames leave none to make between {len(frames)} images: ask for more."
+            f"{size.frames} frames leave none to make besides the {len(frames)} given: ask for more of them."
         )
     t = config.vae.latent_shape(size.frames, size.height, size.width)[0]
     if not config.needs_image:

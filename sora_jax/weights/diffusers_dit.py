@@ -50,10 +50,10 @@ def dit_leaves(config: DiTConfig) -> dict[str, Leaf]:
     leaves = {}
     for path, shape in parameter_shapes(config).items():
         in_block = path.startswith("blocks/")
-        where = {"depth": config.depth} if in_block else {}
+        depth = config.depth if in_block else None
         prefix = "blocks.{}." if in_block else ""
         if path in _TABLES:
-            leaves[path] = leaf(shape, prefix + _TABLES[path], (1, 2), ndim=3, **where)
+            leaves[path] = leaf(shape, prefix + _TABLES[path], (1, 2), ndim=3, depth=depth)
             continue
         module, kind = path.rsplit("/", 1)
         name = f"{prefix}{_MODULES[module]}.{'bias' if kind == 'bias' else 'weight'}"
@@ -61,7 +61,7 @@ def dit_leaves(config: DiTConfig) -> dict[str, Leaf]:
             sizes = (*config.patch, config.in_channels)
             leaves[path] = leaf(shape, name, (2, 3, 4, 1, 0), merged=sizes)
         else:
-            leaves[path] = leaf(shape, name, (1, 0) if kind == "kernel" else None, **where)
+            leaves[path] = leaf(shape, name, (1, 0) if kind == "kernel" else None, depth=depth)
     return leaves
 
 

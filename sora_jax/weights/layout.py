@@ -194,7 +194,7 @@ def stored_as(path: str, dtype: Any) -> Any:
     return dtype if matrix and not path.startswith("time") else np.float32
 
 
-def _once(read: Callable[[Index], np.ndarray]) -> Callable[[Index], np.ndarray]:
+def _once(read: Callable[[Index], np.ndarray]) -> Callable[[Any], np.ndarray]:
     """Reads a part that several devices hold only once."""
     parts: dict[Any, np.ndarray] = {}
 

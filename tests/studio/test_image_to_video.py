@@ -54,7 +54,7 @@ def test_marks_tell_the_known_frames():
     clip = np.zeros((1, 5, 8, 12, 3), np.float32)
     clip[0, 0], clip[0, -1] = (picture(i) / np.float32(127.5) - 1 for i in (0, 1))
     np.testing.assert_allclose(known.beside[:1, ..., 2:], pipeline.encode(clip), atol=1e-5)
-    with pytest.raises(ValueError, match="1 frames leave none to make between 2 images"):
+    with pytest.raises(ValueError, match="1 frames leave none to make besides the 2 given"):
         known_of(
             config, pipeline.params, [picture(), picture()], dataclasses.replace(SIZE, frames=1), 1, None
         )
