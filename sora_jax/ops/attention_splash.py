@@ -3,6 +3,8 @@
 Blocks are 128 wide at least, so sequences are padded to whole blocks, and what was added is in a segment of its own.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import (
@@ -71,5 +73,5 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
         attend = kernel.make_splash_mha(
             everything, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
         )
-        out = jax.vmap(attend)(q, k, v, ids)
+        out: Any = jax.vmap(attend)(q, k, v, ids)
     return out[:, :, :n, :e].transpose(0, 2, 1, 3).astype(q.dtype)

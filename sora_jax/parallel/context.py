@@ -69,16 +69,17 @@ def context_attention(
     scale = float(e**-0.5 if scale is None else scale)
 
     missing = -n % parts
+    q_segments = segments
     if segments is None and (missing or mask is not None):
-        segments = jnp.zeros((b, n), jnp.int32)
-    q_segments = k_segments = segments
-    if mask is not None:
-        k_segments = jnp.where(mask, segments, -2)
-    if missing:
-        q, k, v = (jnp.pad(a, ((0, 0), (0, missing), (0, 0), (0, 0))) for a in (q, k, v))
+        q_segments = jnp.zeros((b, n), jnp.int32)
+    k_segments = q_segments
+    if q_segments is not None:
+        k_segments = q_segments if mask is None else jnp.where(mask, q_segments, -2)
         q_segments, k_segments = (
             jnp.pad(a, ((0, 0), (0, missing)), constant_values=-1) for a in (q_segments, k_segments)
         )
+    if missing:
+        q, k, v = (jnp.pad(a, ((0, 0), (0, missing), (0, 0), (0, 0))) for a in (q, k, v))
 
     def local(q, k, v, q_segments, k_segments):
         if method == "all_gather":

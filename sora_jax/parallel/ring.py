@@ -62,8 +62,8 @@ def _shown(p, shown):
     return p if shown is None else jnp.where(shown, p, 0.0)
 
 
-def _accumulate(state, q, k, v, q_segments, k_segments, ring: Ring):
-    """(o, m, l) with the keys of one device taken in."""
+def _accumulate(state, q, q_segments, travelling, ring: Ring):
+    """(o, m, l) with one device's keys, values and segments taken in."""
 
     def take_in(state, block):
         o, m, l = state
@@ -75,7 +75,7 @@ def _accumulate(state, q, k, v, q_segments, k_segments, ring: Ring):
         added = jnp.einsum("bkns,bkse->bkne", p.astype(v.dtype), v, preferred_element_type=jnp.float32)
         return (o * fade[..., None] + added, highest, l * fade + p.sum(axis=-1)), None
 
-    blocks = jax.tree.map(lambda a: _blocks(a, ring.block), (k, v, k_segments))
+    blocks = jax.tree.map(lambda a: _blocks(a, ring.block), travelling)
     return lax.scan(take_in, state, blocks)[0]
 
 
@@ -94,10 +94,10 @@ def _forward(q, k, v, q_segments, k_segments, ring: Ring):
         travelling, state = carry
         # Sent off before the products that use it, which don't wait for it.
         following = _send(travelling, ring)
-        return (following, _accumulate(state, q, *travelling[:2], q_segments, travelling[2], ring)), None
+        return (following, _accumulate(state, q, q_segments, travelling, ring)), None
 
     (travelling, state), _ = lax.scan(turn, ((k, v, k_segments), state), length=ring.size - 1)
-    o, m, l = _accumulate(state, q, *travelling[:2], q_segments, travelling[2], ring)
+    o, m, l = _accumulate(state, q, q_segments, travelling, ring)
     o = (o / jnp.where(l > 0, l, 1.0)[..., None]).astype(q.dtype)
     # Where there was no key, L is so high that every weight is 0.
     log_sum = jnp.where(l > 0, m + jnp.log(jnp.where(l > 0, l, 1.0)), -MASKED)

@@ -151,7 +151,7 @@ def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[
     whole = multihost_utils.process_allgather(state.ema, tiled=True)
     if jax.process_index() != 0:
         return None
-    return evaluate(state.replace(params=None, ema=whole, opt_state=None), step)
+    return evaluate(dataclasses.replace(state, params=None, ema=whole, opt_state=None), step)
 
 
 class Clock:

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from two_processes import STEPS, Numbers
 
 from sora_jax.data.pipeline import batches
 
-sys.path.insert(0, str(Path(__file__).parent))
-from two_processes import STEPS, Numbers
-
 SCRIPT = Path(__file__).parent / "two_processes.py"
-LONG = 600  # seconds; some ten on an idle machine
+LONG = 600  # seconds, for a machine that is busy with something else
 
 
 def together(*arguments):
