@@ -69,7 +69,11 @@ CONFIGS = {
 
 @functools.cache
 def checkpoint(kind: str) -> Checkpoint:
-    config, rng = CONFIGS[kind], np.random.default_rng(0)
+    return random_checkpoint(CONFIGS[kind])
+
+
+def random_checkpoint(config: ModelConfig) -> Checkpoint:
+    rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), abstract_params(config)
     )

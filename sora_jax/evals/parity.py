@@ -14,18 +14,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from sora_jax.models.dit import timesteps
+from sora_jax.models.image import prepare
+from sora_jax.studio import programs
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request, resolve
 from sora_jax.weights import load
-from sora_jax.weights.diffusers_folder import INDEX, read_json
+from sora_jax.weights.diffusers_folder import FOLDERS, INDEX, read_json
 
 __all__ = ["CLIP_BOUND", "NETWORK_BOUND", "Figure", "compare", "published", "relative_error"]
 
 NETWORK_BOUND = 1e-4
 CLIP_BOUND = 1e-3
-FAMILIES = ("WanPipeline",)
+FAMILIES = ("WanPipeline", "WanImageToVideoPipeline")
 """Pipelines of diffusers that are compared."""
 
 
@@ -114,20 +117,41 @@ class Both:
         )
         return self.ours.encode_text(prompts), theirs.numpy()
 
-    def velocity(self, x: np.ndarray, sigma: np.ndarray, text: np.ndarray) -> tuple[Any, Any]:
-        """sigma: [t, h, w] of one clip x [t, h, w, c] where the network takes a level a token, else one number."""
+    def image(self, pictures: list[np.ndarray]) -> tuple[Any, Any]:
+        """Tokens [p, m, e] of p pictures (uint8)."""
+        config = self.ours.config.image
+        shown = np.stack([prepare(picture, config) for picture in pictures])
+        ours = programs.encode_image(self.ours.params["image"], shown, config=config, dtype=jnp.float32)
+        return ours, self.theirs.encode_image(list(pictures)).numpy()
+
+    def velocity(
+        self, name: str, x: np.ndarray, sigma: np.ndarray, text: np.ndarray, image: np.ndarray | None
+    ) -> tuple[Any, Any]:
+        """Of the denoiser `name`, for x [t, h, w, c] with what it sees beside the noise, and tokens of pictures [p, m, e].
+
+        sigma: [t, h, w] of the clip where the network takes a level a token, else one number.
+        """
         import torch
 
-        level = (
-            np.asarray(timesteps(jnp.asarray(sigma[None]), self.ours.config.dit.patch))
-            if sigma.ndim
-            else 1000 * sigma[None]
+        config = self.ours.config
+        level = 1000 * sigma[None]
+        if sigma.ndim:
+            level = np.asarray(timesteps(jnp.asarray(sigma[None]), config.dit.patch))
+        ours = programs.denoise(
+            self.ours.params[name],
+            x[None],
+            level,
+            text,
+            None if image is None else image.reshape(1, -1, image.shape[-1]),
+            config=config.dit,
+            dtype=jnp.float32,
+            masked=config.mask_text,
         )
-        ours = self.ours.denoise(x[None], level, text)
-        theirs = self.theirs.transformer(
+        theirs = getattr(self.theirs, FOLDERS[name])(
             hidden_states=_to_torch(x[None]),
-            timestep=torch.from_numpy(np.asarray(level, np.float32)),
+            timestep=torch.from_numpy(np.array(level, np.float32)),
             encoder_hidden_states=torch.from_numpy(np.array(text, np.float32)),
+            encoder_hidden_states_image=None if image is None else torch.from_numpy(np.array(image)),
             return_dict=False,
         )[0]
         return ours[0], _from_torch(theirs)[0]
@@ -142,9 +166,12 @@ class Both:
         pixels = self.theirs.vae.decode(raw, return_dict=False)[0]
         return self.ours.decode(ours).frames, _from_torch(pixels)[0]
 
-    def generate(self, request: Request, noise: np.ndarray) -> tuple[Any, Any]:
+    def generate(self, request: Request, noise: np.ndarray, pictures: list[np.ndarray]) -> tuple[Any, Any]:
         size = request.size
+        images = map(Image.fromarray, pictures)
+        experts = self.ours.config.boundary_ratio is not None
         theirs = self.theirs(
+            **dict(zip(("image", "last_image"), images, strict=False)),
             prompt=list(request.prompts),
             negative_prompt=request.negative,
             height=size.height,
@@ -152,12 +179,13 @@ class Both:
             num_frames=size.frames,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance[0],
+            guidance_scale_2=request.guidance[-1] if experts else None,
             latents=_to_torch(noise[None]),
             max_sequence_length=self.ours.config.text.max_length,
             output_type="latent",
             return_dict=False,
         )[0]
-        return self.ours.sample(request, noise=noise)[0], _from_torch(theirs)[0]
+        return self.ours.sample(request, noise=noise, pictures=pictures)[0], _from_torch(theirs)[0]
 
 
 def _small(config: Any) -> dict[str, Any]:
@@ -167,6 +195,12 @@ def _small(config: Any) -> dict[str, Any]:
         "size": (side * config.dit.patch[1], side * config.dit.patch[2]),
         "frames": 1 + 2 * config.vae.temporal_factor,
     }
+
+
+def _pictures(config: Any, rng: np.random.Generator, height: int, width: int) -> list[np.ndarray]:
+    """As many as the denoiser needs, uint8 of the clip's size, so that neither side scales them for it."""
+    count = 2 if config.dit.image_positions else int(config.needs_image)
+    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]
 
 
 def compare(
@@ -202,7 +236,9 @@ def compare(
     pixels = np.tanh(
         rng.standard_normal((request.size.frames, request.size.height, request.size.width, 3), np.float32)
     )
-    x, noise = rng.standard_normal((2, *shape), np.float32)
+    latents, noise = rng.standard_normal((2, *shape), np.float32)
+    x = rng.standard_normal((*shape[:3], config.dit.in_channels), np.float32)
+    pictures = _pictures(config, rng, request.size.height, request.size.width)
     per_token = bool(both.theirs.config.get("expand_timesteps"))
     sigma = rng.uniform(0.05, 1, shape[:3] if per_token else ()).astype(np.float32)
 
@@ -211,11 +247,20 @@ def compare(
         yield Figure(stage="tokens", error=both.tokens(texts), bound=0.0)
         text = both.text(texts)
         yield Figure(stage="text encoder", error=relative_error(*text), bound=NETWORK_BOUND)
-        velocity = both.velocity(x, np.asarray(sigma), text[1][:1])
-        yield Figure(stage="transformer", error=relative_error(*velocity), bound=NETWORK_BOUND)
+        tokens = (None, None)
+        if config.image is not None:
+            tokens = both.image(pictures)
+            yield Figure(stage="image encoder", error=relative_error(*tokens), bound=NETWORK_BOUND)
+        for name in ("dit", "dit_2"):
+            if name in both.ours.params:
+                velocity = both.velocity(name, x, np.asarray(sigma), text[1][:1], tokens[1])
+                stage = FOLDERS[name]
+                yield Figure(stage=stage, error=relative_error(*velocity), bound=NETWORK_BOUND)
         yield Figure(stage="VAE encoder", error=relative_error(*both.encode(pixels)), bound=NETWORK_BOUND)
-        yield Figure(stage="VAE decoder", error=relative_error(*both.decode(x, x)), bound=NETWORK_BOUND)
-        latents = both.generate(request, noise)
+        yield Figure(
+            stage="VAE decoder", error=relative_error(*both.decode(latents, latents)), bound=NETWORK_BOUND
+        )
+        made = both.generate(request, noise, pictures)
         stage = f"latents after {steps} steps"
-        yield Figure(stage=stage, error=relative_error(*latents), bound=CLIP_BOUND)
-        yield Figure(stage="decoded clip", error=relative_error(*both.decode(*latents)), bound=CLIP_BOUND)
+        yield Figure(stage=stage, error=relative_error(*made), bound=CLIP_BOUND)
+        yield Figure(stage="decoded clip", error=relative_error(*both.decode(*made)), bound=CLIP_BOUND)

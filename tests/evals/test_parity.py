@@ -5,10 +5,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+import tiny_wan
 
 from sora_jax.cli.main import main
 from sora_jax.evals import parity
 from sora_jax.models.tokenizer import train_tokenizer
+from sora_jax.weights import save_diffusers
 
 DENOISER = {"rope_max_seq_len": 64, "text_dim": 8, "freq_dim": 12}
 VAE = {"num_res_blocks": 1, "attn_scales": []}
@@ -111,6 +113,30 @@ def test_every_stage_keeps_its_bound(name, tmp_path):
         "decoded clip",
     ]
     assert all(0 < figure.error <= figure.bound for figure in figures), figures
+
+
+def other(config):
+    """The same family at another odd size."""
+    dit = dataclasses.replace(config.dit, heads=3, depth=1, ffn_width=17)
+    if config.image is None:
+        return dataclasses.replace(config, dit=dit)
+    dit = dataclasses.replace(dit, image_positions=dit.image_positions and 20)
+    return dataclasses.replace(config, dit=dit, image=dataclasses.replace(config.image, size=12, depth=3))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("change", [None, other])
+@pytest.mark.parametrize("kind", ["image tokens", "two images", "experts", "image beside, experts"])
+def test_families_of_images_and_experts_keep_their_bounds(kind, change, tmp_path):
+    config = tiny_wan.CONFIGS[kind]
+    made = tiny_wan.random_checkpoint(change(config) if change else config)
+    folder = save_diffusers(tmp_path / "model", made.config, made.params, made.tokenizer)
+    figures = list(parity.compare(folder, negative="a blue star", seed=1))
+    stages = {figure.stage for figure in figures}
+    assert ("image encoder" in stages) == (config.image is not None)
+    assert ("transformer_2" in stages) == (config.boundary_ratio is not None)
+    assert all(figure.kept for figure in figures), figures
+    assert all(figure.error > 0 for figure in figures[1:]), figures
 
 
 @pytest.mark.parity
