@@ -127,7 +127,7 @@ class Both:
     def velocity(
         self, name: str, x: np.ndarray, sigma: np.ndarray, text: np.ndarray, image: np.ndarray | None
     ) -> tuple[Any, Any]:
-        """Of the denoiser `name`, for x [t, h, w, c] with what it sees beside the noise, and tokens of pictures [p, m, e].
+        """Of the denoiser `name`, for x [t, h, w, c] with what lies beside the noise, and pictures' tokens [p, m, e].
 
         sigma: [t, h, w] of the clip where the network takes a level a token, else one number.
         """
