@@ -120,6 +120,7 @@ class Both:
     def image(self, pictures: list[np.ndarray]) -> tuple[Any, Any]:
         """Tokens [p, m, e] of p pictures (uint8)."""
         config = self.ours.config.image
+        assert config is not None, "asked of models with an image encoder"
         shown = np.stack([prepare(picture, config) for picture in pictures])
         ours = programs.encode_image(self.ours.params["image"], shown, config=config, dtype=jnp.float32)
         return ours, self.theirs.encode_image(list(pictures)).numpy()

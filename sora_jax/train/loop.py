@@ -82,11 +82,12 @@ def train(
     start = int(state.step)
 
     def step_fn(state, batch, key, frozen):
+        known: Any = {} if frozen is None else {"frozen": frozen}
         return train_step(
             state,
             batch,
             key,
-            loss_fn=loss_fn if frozen is None else functools.partial(loss_fn, frozen=frozen),
+            loss_fn=functools.partial(loss_fn, **known),
             tx=tx,
             ema_decay=config.ema_decay,
             accumulate=config.accumulate,

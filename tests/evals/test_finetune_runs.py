@@ -69,6 +69,7 @@ def test_a_lora_is_trained_and_generates(given, tmp_path, capsys):
     assert [json.loads(line)["step"] for line in losses] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_trained_and_loads(given, tmp_path):
     command, model = given
     whole = (tmp_path / "run.py").read_text().replace("lora=LoRAConfig(rank=2)", "lora=None")

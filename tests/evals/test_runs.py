@@ -62,7 +62,7 @@ EXPERIMENT = DiTRun(
     ),
     vae="replaced on the command line",
     data=DataConfig(count=8, height=16, width=16, frames=3),
-    steps=2, batch_size=8, sample_every=1,
+    steps=2, batch_size=8, sample_every=2,
 )
 """
 
