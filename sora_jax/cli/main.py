@@ -80,8 +80,8 @@ def _prepare() -> None:
 def _on_huge_pages() -> None:
     """Starts this process again with glibc's large blocks on huge pages, where Linux hasn't been told so yet.
 
-    XLA's CPU backend asks for its working memory anew each step, and touching it in 4 KiB pages is a fifth of the
-    time of a training step.
+    XLA's CPU backend asks for its working memory anew each step, and touching it in 4 KiB pages is a quarter of the
+    time of a step of the playground's denoiser.
     """
     import platform
 
