@@ -340,7 +340,8 @@ def wan(tmp_path):
         with torch.no_grad():
             theirs = model(torch.tensor(x), torch.tensor([500.0]), torch.tensor(text))[0].numpy()
         latents = x.transpose(0, 2, 3, 4, 1)
-        ours = denoise(adapted, latents, np.float32([500.0]), text, config=WAN, dtype=np.dtype("float32"))
+        options = {"config": WAN, "dtype": np.dtype("float32"), "masked": False}
+        ours = denoise(adapted, latents, np.float32([500.0]), text, **options)
         ours = np.asarray(ours).transpose(0, 4, 1, 2, 3)
         return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
