@@ -126,7 +126,6 @@ DIT_PLAYGROUND = DiTConfig(
     heads=6,
     ffn_width=768,
     text_width=128,
-    prediction="clean",
     remat="dots",
 )
 
