@@ -12,7 +12,7 @@ from sora_jax.diffusion.cache import (
 from sora_jax.diffusion.conditions import PerStep, at_step
 from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, noise_from_velocity, velocity
 from sora_jax.diffusion.generation import Generation, finish, forget, prepare, remask, run, start, step
-from sora_jax.diffusion.guidance import Guided, guide, interval, ramp
+from sora_jax.diffusion.guidance import Guided, Mixed, guide, interval, mix, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
 from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
 from sora_jax.diffusion.saved import restore, save
@@ -39,6 +39,7 @@ __all__ = [
     "LevelMix",
     "LogitNormal",
     "MagCache",
+    "Mixed",
     "PerStep",
     "Sampler",
     "StepCache",
@@ -61,6 +62,7 @@ __all__ = [
     "interpolate",
     "interval",
     "magnitude_ratios",
+    "mix",
     "noise_from_velocity",
     "prepare",
     "ramp",

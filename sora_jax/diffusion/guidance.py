@@ -30,6 +30,27 @@ class Guided:
     scale: Array | float
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["parts", "weights"], meta_fields=[])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """k conditions of one structure, their leaves stacked [k, ...], and each one's share of each frame."""
+
+    parts: PyTree
+    weights: Float[Array, "k t"]
+
+
+def mix(velocity: Callable) -> Callable:
+    """The velocity function that also takes a `Mixed` condition: v[t] = Σ_k w[k, t]·v_k[t]."""
+
+    def mixed(x, sigma, cond):
+        if not isinstance(cond, Mixed):
+            return velocity(x, sigma, cond)
+        each = jax.vmap(velocity, in_axes=(None, None, 0))(x, sigma, cond.parts)
+        return jnp.einsum("kbthwc,kt->bthwc", each, cond.weights.astype(each.dtype))
+
+    return mixed
+
+
 def guide(velocity: Callable, *, batched: bool = True, skip: bool = False) -> Callable:
     """The velocity function of a `Guided` condition, made of one of the plain conditions.
 

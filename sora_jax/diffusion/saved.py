@@ -18,16 +18,26 @@ FORMAT = 1
 STEPPERS = {kind.__name__: kind for kind in (DPMSolverPP, Euler, Heun, UniPC)}
 
 
-def save(path: str | os.PathLike, gen: Generation) -> None:
-    """Write `gen` to `path`, whole or not at all. The model and its condition aren't in it."""
+def save(
+    path: str | os.PathLike,
+    gen: Generation,
+    about: dict[str, Any] | None = None,
+    arrays: dict[str, Any] | None = None,
+) -> None:
+    """Write `gen` to `path`, whole or not at all, with what else makes it go on: `about`, of JSON, and arrays.
+
+    The model and its condition aren't in it.
+    """
     path = Path(path)
     header = {
         "format": FORMAT,
         "stepper": type(gen.stepper).__name__,
         "settings": dataclasses.asdict(gen.stepper),  # pyright: ignore[reportArgumentType]
         "key": str(jax.random.key_impl(gen.key)),
+        "about": about or {},
     }
-    arrays = {name: getattr(gen, name) for name in ("x", "unknown", "sigmas", "step")}
+    arrays = {f"with.{name}": array for name, array in (arrays or {}).items()}
+    arrays |= {name: getattr(gen, name) for name in ("x", "unknown", "sigmas", "step")}
     arrays |= {f"cache.{name}": array for name, array in gen.cache.items()}
     arrays |= {f"memory{jax.tree_util.keystr(at)}": leaf for at, leaf in _leaves(gen.memory)}
     arrays |= {
@@ -44,8 +54,8 @@ def save(path: str | os.PathLike, gen: Generation) -> None:
         part.unlink(missing_ok=True)
 
 
-def restore(path: str | os.PathLike) -> Generation:
-    """Read what `save` wrote.
+def restore(path: str | os.PathLike) -> tuple[Generation, dict[str, Any], dict[str, np.ndarray]]:
+    """Read what `save` wrote: the generation, `about` and the arrays.
 
     Raises:
         ValueError: the file isn't a whole saved generation.
@@ -64,7 +74,7 @@ def restore(path: str | os.PathLike) -> Generation:
             if (leaf.shape, leaf.dtype) != (wanted.shape, wanted.dtype):
                 raise ValueError(f"its memory{jax.tree_util.keystr(at)} is {leaf.dtype}{leaf.shape}")
             leaves.append(jnp.asarray(leaf))
-        return Generation(
+        gen = Generation(
             **{name: jnp.asarray(arrays[name]) for name in ("x", "unknown", "sigmas", "step")},
             memory=jax.tree.unflatten(jax.tree.structure(memory), leaves),
             cache={
@@ -75,6 +85,8 @@ def restore(path: str | os.PathLike) -> Generation:
             key=jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=header["key"]),
             stepper=stepper,
         )
+        beside = {n.removeprefix("with."): array for n, array in arrays.items() if n.startswith("with.")}
+        return gen, header["about"], beside
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} isn't a whole saved generation ({error}); save it again") from error
 

@@ -186,7 +186,9 @@ class Both:
             output_type="latent",
             return_dict=False,
         )[0]
-        return self.ours.sample(request, noise=noise, pictures=pictures)[0], _from_torch(theirs)[0]
+        return self.ours.sample(request, self.ours.given(request, pictures), noise).latents[0], _from_torch(
+            theirs
+        )[0]
 
 
 def _small(config: Any) -> dict[str, Any]:

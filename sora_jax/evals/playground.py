@@ -204,7 +204,7 @@ def _sampled(
     for rows in _batches(list(enumerate(prompts, seed)), batch):
         seeds = [number for number, _ in rows]
         request = resolve(pipeline.config, [text for _, text in rows], seed=seeds, **options)
-        pixels = pipeline.decode_batch(pipeline.sample(request))
+        pixels = pipeline.decode_batch(pipeline.sample(request).latents)
         for (number, text), frames in zip(rows[: len(prompts) - done], pixels, strict=False):
             yield text, number, Clip(frames, request.size.fps)
         done += len(rows)

@@ -5,7 +5,6 @@ image-to-video networks see it beside the noise instead: four channels that say 
 latents of the clip that has them and is gray elsewhere; those of Wan 2.1 also attend to its CLIP tokens.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,13 @@ from sora_jax.models.config import ModelConfig
 from sora_jax.models.image import prepare
 from sora_jax.models.vae import encode_chunked, normalize
 from sora_jax.studio import programs
+from sora_jax.studio.given import Given
 from sora_jax.studio.size import ClipSize
-from sora_jax.typing import Array, Bool, Float
 
-__all__ = ["Known", "Picture", "aspect_of", "check_pictures", "known_of", "pixels_of"]
+__all__ = ["Picture", "aspect_of", "check_pictures", "known_of", "pixels_of"]
 
 Picture = str | Path | np.ndarray | Clip | Image.Image
 """A file, uint8 or float pixels in [-1, 1] of shape [h, w, 3], a clip (its first frame) or a PIL image."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of each clip of a batch; of a network's two ways the one that it has."""
-
-    latents: Float[Array, "b t h w c"] | None = None
-    """Of frames at level 0, which `unknown` [1, t] tells from the rest."""
-    unknown: Bool[np.ndarray, "1 t"] | None = None
-    beside: Float[Array, "b t h w k"] | None = None
-    """Channels that come in after the noise."""
-    tokens: Float[Array, "b m e"] | None = None
 
 
 def check_pictures(config: ModelConfig, image: Any, last_image: Any) -> None:
@@ -89,7 +76,7 @@ def _fill(pixels: np.ndarray, size: ClipSize) -> np.ndarray:
 
 def known_of(
     config: ModelConfig, params: Any, pictures: list[np.ndarray], size: ClipSize, batch: int, dtype: Any
-) -> Known:
+) -> Given:
     """What the denoiser knows of `batch` clips from their first, or their first and last, picture (uint8)."""
     frames = [_fill(pixels, size) for pixels in pictures]
     if len(frames) >= size.frames:
@@ -100,7 +87,7 @@ def known_of(
     if not config.needs_image:
         first = programs.encode(params["vae"], frames[0][None, None], config=config.vae, dtype=dtype)
         latents = jnp.pad(first, ((0, 0), (0, t - 1), (0, 0), (0, 0), (0, 0)))
-        return Known(latents=_repeat(latents, batch), unknown=np.arange(t)[None] > 0)
+        return Given(latents=_repeat(latents, batch), unknown=np.arange(t)[None] > 0)
     clip = np.zeros((1, size.frames, size.height, size.width, 3), np.float32)
     shown = np.zeros(size.frames, np.float32)
     for place, frame in zip((0, -1), frames, strict=False):
@@ -116,7 +103,7 @@ def known_of(
         seen = np.stack([prepare(pixels, config.image) for pixels in pictures])
         tokens = programs.encode_image(params["image"], seen, config=config.image, dtype=dtype)
         tokens = _repeat(tokens.reshape(1, -1, tokens.shape[-1]), batch)
-    return Known(beside=_repeat(jnp.concatenate([marks, latents], axis=-1), batch), tokens=tokens)
+    return Given(beside=_repeat(jnp.concatenate([marks, latents], axis=-1), batch), tokens=tokens)
 
 
 def _repeat(a: jax.Array, batch: int) -> jax.Array:

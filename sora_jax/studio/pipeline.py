@@ -1,9 +1,8 @@
-"""Words to clips: text features, noise, the sampler's steps, and the decoder, each a compiled program."""
+"""What `sora_jax.load` gives: a model that makes clips from words and pictures."""
 
 import contextlib
-import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion import SAMPLERS, Generation, Guided, PerStep, StepCache, finish, forget
+from sora_jax.diffusion import StepCache, finish
 from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
-from sora_jax.models.vae import denormalize, normalize
-from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
-from sora_jax.studio import precision, programs
-from sora_jax.studio.image import Known, Picture, aspect_of, check_pictures, known_of, pixels_of
-from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
+from sora_jax.studio import session
+from sora_jax.studio.given import Given
+from sora_jax.studio.image import Picture, aspect_of, check_pictures, known_of, pixels_of
+from sora_jax.studio.memory import check_memory, held_bytes
+from sora_jax.studio.networks import Networks
 from sora_jax.studio.progress import Report, bar
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
-from sora_jax.weights import Checkpoint
+from sora_jax.studio.session import Session
 from sora_jax.weights import load as load_checkpoint
 from sora_jax.weights.lora_files import load_loras
 
@@ -62,126 +61,8 @@ def _world(config: ModelConfig) -> str:
     return "; ".join(f"{kind} ({', '.join(names)})" for kind, names in kinds)
 
 
-class Pipeline:
-    """A model, ready to sample. Each of its methods compiles once a shape.
-
-    Args:
-        checkpoint: the networks' parameters and config, and the tokenizer.
-        dtype: float32, bfloat16 or float16: of the denoiser's and the text encoder's matrices and their products.
-            Norms, modulation, the noise level's embedding and the autoencoder stay in float32.
-        quantize: int8 or fp8, of the weights of both networks' blocks (needs the extra `quantize`).
-        offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
-            not given, where all parameters would fill more than half of the device.
-    """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        dtype: Any = jnp.float32,
-        quantize: str | None = None,
-        offload: bool | None = None,
-    ):
-        self.config = checkpoint.config
-        self.tokenizer = checkpoint.tokenizer
-        self.dtype, self.quantized = jnp.dtype(dtype), quantize
-        params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
-        params = precision.keep_as(params, self.dtype)
-        if offload is None:
-            total = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-            offload = jax.default_backend() != "cpu" and 2 * total > device_memory()
-        self.params = {
-            name: jax.tree.map(np.asarray, tree) if offload and name == "text" else jax.device_put(tree)
-            for name, tree in params.items()
-        }
-
-    def with_lora(
-        self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit"
-    ) -> "Pipeline":
-        """This model with LoRAs merged into its denoiser; this pipeline stays as it is.
-
-        Each is a file (or an adapter's folder) as PEFT and diffusers write them, "file:0.8" or (file, 0.8) for another
-        weight than 1; `network` is the denoiser's name in `params`. Raises ValueError for a file that is broken or
-        made for another network, and where this model's weights are in 8 bits: `load` merges before that.
-        """
-        if self.quantized:
-            raise ValueError(
-                "a LoRA can't be merged into weights of 8 bits: load the model with both at once."
-            )
-        adapted = copy.copy(self)
-        changed = load_loras(self.params[network], adapters)
-        adapted.params = {**self.params, network: changed}
-        return adapted
-
-    def encode_text(self, prompts: Sequence[str]) -> jax.Array:
-        """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
-        ids, mask = self.tokenizer(list(prompts))
-        return programs.encode_text(self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype)
-
-    def denoise(self, latents: Any, timestep: Any, text: Any, image: Any = None) -> jax.Array:
-        """The velocity v = ε - x₀ of noised latents x_σ, of their shape. Of two experts it is that of high noise.
-
-        Args:
-            latents: [t, h, w, c] or [b, t, h, w, c], with what an image-to-video network sees beside the noise.
-            timestep: 1000·σ, one number or [b], [b, t] or [b, n]; for one clip also [t] or [n].
-            text: features as `encode_text` gives them, [s, d] or [b, s, d].
-            image: tokens [b, m, e] for a network that takes some.
-        """
-        x, level, features = jnp.asarray(latents), jnp.asarray(timestep, jnp.float32), jnp.asarray(text)
-        single = x.ndim == 4
-        x = x[None] if single else x
-        features = features[None] if features.ndim == 2 else features
-        level = jnp.broadcast_to(level, x.shape[:1]) if level.ndim == 0 else level
-        level = level[None] if single and level.ndim == 1 else level
-        v = programs.denoise(
-            self.params["dit"],
-            x,
-            level,
-            jnp.broadcast_to(features, (x.shape[0], *features.shape[1:])),
-            image,
-            config=self.config.dit,
-            dtype=self.dtype,
-            masked=self.config.mask_text,
-        )
-        return v[0] if single else v
-
-    def encode(self, clip: "Clip | np.ndarray") -> jax.Array:
-        """Normalised latents [t', h', w', c] of a clip or its pixels [t, h, w, 3]; [b, ...] of [b, t, h, w, 3].
-
-        Raises ValueError for a size that doesn't fit, naming the nearest that does.
-        """
-        pixels = np.asarray(clip.frames if isinstance(clip, Clip) else clip, np.float32)
-        batch = pixels[None] if pixels.ndim == 4 else pixels
-        vae = self.config.vae
-        if tiles := self._tiles(len(batch), vae.latent_shape(*batch.shape[1:4])):
-            means = [encode_tiled(self.params["vae"], one[None], vae, tiles)[0] for one in batch]
-            latents = normalize(jnp.asarray(np.concatenate(means)), vae)
-        else:
-            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=jnp.float32)
-        return latents[0] if pixels.ndim == 4 else latents
-
-    def decode_batch(self, latents: Any) -> np.ndarray:
-        """Pixels float32 [b, t, h, w, 3] in [-1, 1] of normalised latents [b, t', h', w', c]."""
-        vae = self.config.vae
-        if tiles := self._tiles(len(latents), latents.shape[1:]):
-            raw = denormalize(jnp.asarray(latents), vae)
-            clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
-            return np.clip(np.concatenate(clips), -1, 1)
-        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32))
-
-    def _fused(self) -> bool:
-        """Whether attention runs in a kernel that keeps its logits off the memory."""
-        half = self.dtype in (jnp.bfloat16, jnp.float16)
-        width = self.config.dit.head_width
-        return jax.default_backend() == "gpu" and half and width % 8 == 0 and width <= 128
-
-    def _tiles(self, clips: int, latent: tuple[int, ...]) -> Tiles | None:
-        """How so many clips of latents (t', h', w', c) are coded beside the weights; None is at once."""
-        free = int(SHARE * device_memory()) - held_bytes(self.params)
-        return plan_tiles(self.config.vae, clips, (latent[0], latent[1], latent[2]), free)
-
-    def decode(self, latents: Any, fps: float | None = None) -> Clip:
-        """The clip of normalised latents [t', h', w', c]; fps is the model's default unless given."""
-        return Clip(self.decode_batch(latents[None])[0], fps or self.config.defaults.fps)
+class Pipeline(Networks):
+    """A model, ready to make clips. Each of its methods compiles once a shape."""
 
     @overload
     def generate(self, prompt: str, *, variations: None = None, **options: Any) -> Clip: ...
@@ -263,98 +144,95 @@ class Pipeline:
             sampler=sampler,
             cache=cache,
         )
-        check_memory(self.config, request, held_bytes(self.params), self._fused())
+        check_memory(self.config, request, held_bytes(self.params), self.fused())
         with contextlib.ExitStack() as stack:
             if callable(progress):
                 report: Report = progress
             else:
                 report = stack.enter_context(bar()) if progress else lambda done, total: None
-            clips = self._clips(request, report, latents, pictures)
+            noise = None if latents is None else self._noise(latents, request)
+            clips = self.make(request, self.given(request, pictures), noise, report)
         return clips[0] if single and variations is None else clips
+
+    def given(self, request: Request, pictures: Sequence[np.ndarray] = ()) -> Given:
+        """What the first, or first and last, picture (uint8 [h, w, 3]) make known of every clip of the request."""
+        if not pictures:
+            return Given()
+        rows = len(request.prompts)
+        return known_of(self.config, self.params, list(pictures), request.size, rows, self.dtype)
+
+    def begin(self, request: Request, given: Given = Given(), noise: Any = None) -> Session:
+        """The generation of a resolved request before its first step, as a value: see `studio.session`."""
+        return session.begin(self, request, given, noise)
+
+    def advance(self, generation: Session, steps: int = 1) -> Session:
+        """The generation `steps` steps further, or at its end."""
+        return session.advance(self, generation, steps)
+
+    def change(self, generation: Session, **changes: Any) -> Session:
+        """The generation told something else from its next step on: `prompt`, `negative`, `guidance` or `given`."""
+        if (prompt := changes.get("prompt")) is not None:
+            one = isinstance(prompt, str)
+            words = [
+                check_words(text, self.tokenizer, _world(self.config))
+                for text in ([prompt] if one else prompt)
+            ]
+            changes["prompt"] = words[0] if one else words
+        return session.change(self, generation, **changes)
+
+    def finish(self, generation: Session) -> list[Clip]:
+        """The clips of a generation that has done all its steps."""
+        pixels = self.decode_batch(finish(generation.generation))
+        about = self.about()
+        fps = generation.request.size.fps
+        return [
+            Clip(frames, fps, {**generation.request.settings(row), **about})
+            for row, frames in enumerate(pixels)
+        ]
 
     def sample(
         self,
         request: Request,
-        report: Report = lambda done, total: None,
+        given: Given = Given(),
         noise: Any = None,
-        pictures: Sequence[np.ndarray] = (),
-    ) -> jax.Array:
-        """The latents [b, t', h', w', c] of a resolved request; arguments as of `steps`."""
-        for generation in self.steps(request, noise, pictures):
-            report(int(generation.step), request.steps)
-        return finish(generation)
+        report: Report = lambda done, total: None,
+    ) -> Session:
+        """The generation of a resolved request at its end."""
+        generation = self.begin(request, given, noise)
+        report(0, request.steps)
+        while generation.step < request.steps:
+            generation = self.advance(generation)
+            report(generation.step, request.steps)
+        return generation
 
-    def steps(
-        self, request: Request, noise: Any = None, pictures: Sequence[np.ndarray] = ()
-    ) -> Iterator[Generation]:
-        """The generation of a resolved request before its first step and after each.
-
-        It starts from the noise of the seeds or from `noise`; `pictures` are its first, and last, image (uint8).
-        """
-        config, size = self.config, request.size
-        shape = config.vae.latent_shape(size.frames, size.height, size.width)
-        if noise is not None:
-            noise = _noise_of(noise, (len(request.prompts), *shape))
-        sampler = SAMPLERS[request.sampler]
-        texts = [*request.prompts, request.negative] if request.guided else list(request.prompts)
-        ids, mask = self.tokenizer(texts)
-        sigmas = sampler.schedule(request.steps, config.flow_shift)
-        known = Known()
-        if pictures:
-            rows = len(request.prompts)
-            known = known_of(config, self.params, list(pictures), size, rows, self.dtype)
-        generation, positive, negative = programs.begin(
-            self.params["text"],
-            ids,
-            mask,
-            np.asarray(request.seeds, np.uint32),
-            np.asarray(sigmas, np.float32),
-            known.latents,
-            known.unknown,
-            noise,
-            config=config.text,
-            dtype=self.dtype,
-            shape=shape,
-            sampler=sampler,
-            guided=request.guided,
-            masked=config.mask_text,
-        )
-        cond = positive._replace(image=known.tokens, beside=known.beside)
-        if request.guided:
-            scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
-            against = negative._replace(image=known.tokens, beside=known.beside)
-            cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
-        options = {"config": config.dit, "dtype": self.dtype}
-        if request.cache is not None:
-            generation = programs.remember(self.params["dit"], generation, cond, request.cache, **options)
-        yield generation
-        whole = config.whole_timesteps and sampler.whole_timesteps
-        # Chosen here and not in the program: both experts fit one program, and one alone is evaluated.
-        told = np.floor(1000 * sigmas) / 1000 if whole else sigmas
-        experts = [config.expert(sigma) for sigma in told[:-1]]
-        for expert, before in zip(experts, [experts[0], *experts], strict=False):
-            if expert != before:
-                generation = forget(generation)
-            generation = programs.advance(
-                self.params[expert], generation, cond, np.int32(1), request.cache, whole=whole, **options
-            )
-            yield jax.block_until_ready(generation)
-
-    def _clips(
-        self, request: Request, report: Report, noise: Any, pictures: Sequence[np.ndarray]
+    def make(
+        self,
+        request: Request,
+        given: Given = Given(),
+        noise: Any = None,
+        report: Report = lambda done, total: None,
     ) -> list[Clip]:
-        pixels = self.decode_batch(self.sample(request, report, noise, pictures))
+        """The clips of a resolved request."""
+        clips = self.finish(self.sample(request, given, noise, report))
+        if noise is not None:
+            clips = [
+                dataclasses.replace(clip, metadata={**clip.metadata, "seed": None}) for clip in clips
+            ]  # no seed makes it again
+        return clips
+
+    def about(self) -> dict[str, Any]:
+        """What a clip's metadata says of this model."""
         about: dict[str, Any] = {"model": self.config.name, "software": f"sora_jax {_version()}"}
         if self.dtype != jnp.float32:
             about["dtype"] = self.dtype.name
         if self.quantized:
             about["quantize"] = self.quantized
-        if noise is not None:
-            about["seed"] = None  # no seed makes it again
-        return [
-            Clip(frames, request.size.fps, {**request.settings(row), **about})
-            for row, frames in enumerate(pixels)
-        ]
+        return about
+
+    def _noise(self, latents: Any, request: Request) -> np.ndarray:
+        size = request.size
+        shape = (len(request.prompts), *self.config.vae.latent_shape(size.frames, size.height, size.width))
+        return _noise_of(latents, shape)
 
 
 def _noise_of(latents: Any, shape: tuple[int, ...]) -> np.ndarray:

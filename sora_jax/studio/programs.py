@@ -14,10 +14,12 @@ from sora_jax.diffusion import (
     Generation,
     Guided,
     MagCache,
+    Mixed,
     Sampler,
     StepCache,
     cached,
     guide,
+    mix,
     prepare,
     run,
     start,
@@ -58,14 +60,10 @@ class Told(NamedTuple):
         return x if self.beside is None else jnp.concatenate([x, self.beside.astype(x.dtype)], axis=-1)
 
 
-def _text(params: Any, ids: Any, mask: Any, config: TextConfig, dtype: Any) -> jax.Array:
-    return TextEncoder(config, dtype).apply({"params": params}, ids, mask)  # pyright: ignore
-
-
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def encode_text(params: Any, ids: Any, mask: Any, *, config: TextConfig, dtype: Any) -> jax.Array:
     """Token ids and mask [b, s] -> features [b, s, d]."""
-    return _text(params, ids, mask, config, dtype)
+    return TextEncoder(config, dtype).apply({"params": params}, ids, mask)  # pyright: ignore
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
@@ -94,41 +92,34 @@ def denoise(
     return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype", "shape", "sampler", "guided", "masked"))
+@functools.partial(jax.jit, static_argnames=("shape", "sampler"))
 def begin(
-    params: Any,
-    ids: Any,
-    mask: Any,
     seeds: Any,
     sigmas: Any,
     known: Any = None,
     unknown: Any = None,
+    source: Any = None,
     noise: Any = None,
     *,
-    config: TextConfig,
-    dtype: Any,
     shape: tuple[int, int, int, int],
     sampler: Sampler,
-    guided: bool,
-    masked: bool,
-) -> tuple[Generation, Told, Told | None]:
-    """The generation before its first step, and the text of its prompts and of the negative.
+) -> Generation:
+    """The generation before its first step.
 
-    ids, mask: [b, s] of the prompts, and one row more, the negative, where `guided`; seeds: uint32 [b];
-    sigmas: [steps + 1]; known, unknown, noise: as `diffusion.start` takes them; shape: (t, h, w, c) of one clip's
-    latents; masked: whether the denoiser sees the mask.
+    seeds: uint32 [b]; shape: (t, h, w, c) of one clip's latents; the others: as `diffusion.start` takes them.
     """
-    text = _text(params, ids, mask, config, dtype)
-    b = seeds.shape[0]
     # A key for each clip, so that its noise is the same in any batch.
     keys = jax.vmap(jax.random.key)(seeds)
-    generation = start(
-        keys, (b, *shape), sigmas, stepper=sampler.stepper, known=known, unknown=unknown, noise=noise
+    return start(
+        keys,
+        (seeds.shape[0], *shape),
+        sigmas,
+        stepper=sampler.stepper,
+        known=known,
+        unknown=unknown,
+        source=source,
+        noise=noise,
     )
-    seen = jnp.asarray(mask) if masked else None
-    told = Told(text, seen)
-    parts = [jax.tree.map(lambda a, rows=rows: a[rows], told) for rows in (slice(b), slice(b, None))]
-    return generation, parts[0], parts[1] if guided else None
 
 
 def _velocity(
@@ -145,13 +136,16 @@ def _velocity(
         return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
     def signal(x, sigma, cond):
-        told: Told = cond.positive if isinstance(cond, Guided) else cond
+        told = cond.positive if isinstance(cond, Guided) else cond
+        told: Told = jax.tree.map(lambda a: a[0], told.parts) if isinstance(told, Mixed) else told
         inputs = (params, told.joined(x), level(sigma))
         if isinstance(cache.rule, FirstBlock):  # pyright: ignore[reportOptionalMemberAccess]
             return first_block(*inputs, told.text, told.mask, told.image, config, dtype)
         return modulated_input(*inputs, config, dtype)
 
-    guided = guide(velocity) if isinstance(cond, Guided) else velocity
+    several = isinstance(cond.positive if isinstance(cond, Guided) else cond, Mixed)
+    one = mix(velocity) if several else velocity
+    guided = guide(one, batched=not several) if isinstance(cond, Guided) else one
     if cache is None:
         return guided
     return cached(guided, cache, None if isinstance(cache.rule, MagCache) else signal)
@@ -176,7 +170,7 @@ def advance(
     dtype: Any,
     whole: bool = False,
 ) -> Generation:
-    """`steps` (an array: one program for any number) more; cond: `Told`, or `Guided` of two.
+    """`steps` (an array: one program for any number) more; cond: `Told`, `Mixed` of some, or `Guided` of two.
 
     cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
     """

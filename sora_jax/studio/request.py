@@ -35,11 +35,24 @@ class Request:
     sampler: str
     cache: StepCache | None = None
     """Which steps are skipped; None evaluates them all."""
+    changes: tuple[dict[str, Any], ...] = ()
+    """What was changed while the clips were made, and before which step."""
 
     @property
     def guided(self) -> bool:
         """Whether the network must also be asked without the prompt."""
         return any(g != 1 for g in self.guidance)
+
+    @property
+    def latest(self) -> tuple[tuple[str, ...], str]:
+        """Prompts and negative after all changes."""
+        last: dict[str, Any] = {name: value for change in self.changes for name, value in change.items()}
+        return tuple(last.get("prompts", self.prompts)), last.get("negative", self.negative)
+
+    @property
+    def cache_setting(self) -> float | str | None:
+        """`cache` as `resolve` takes it."""
+        return None if self.cache is None else setting_of(self.cache)
 
     def settings(self, row: int) -> dict[str, Any]:
         """What makes row `row` again, as JSON holds it."""
@@ -51,9 +64,15 @@ class Request:
             "guidance": self.guidance[0] if same else list(self.guidance),
             "negative": self.negative,
             "sampler": self.sampler,
-            **({"cache": setting_of(self.cache)} if self.cache else {}),
+            **({"cache": self.cache_setting} if self.cache else {}),
+            **({"changes": [_of_row(change, row) for change in self.changes]} if self.changes else {}),
             **dataclasses.asdict(self.size),
         }
+
+
+def _of_row(change: dict[str, Any], row: int) -> dict[str, Any]:
+    rest = {name: value for name, value in change.items() if name != "prompts"}
+    return {**rest, "prompt": change["prompts"][row]} if "prompts" in change else rest
 
 
 def check_request(

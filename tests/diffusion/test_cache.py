@@ -135,7 +135,7 @@ def test_paused_saved_and_resumed_gives_the_same_bits(order, tmp_path):
     cache = StepCache(rule=TeaCache(threshold=0.1), order=order)
     gen = advance(begin(cache), cache, None, np.int32(13))
     save(tmp_path / "half.npz", gen)
-    resumed = advance(restore(tmp_path / "half.npz"), cache, None, np.int32(STEPS))
+    resumed = advance(restore(tmp_path / "half.npz")[0], cache, None, np.int32(STEPS))
     straight = sample(cache)
     np.testing.assert_array_equal(finish(resumed), finish(straight))
     assert resumed.cache["evaluations"] == straight.cache["evaluations"] < STEPS

@@ -71,7 +71,7 @@ def test_paused_saved_restored_and_resumed_gives_the_same_bits(name, tmp_path):
         one_by_one = go(one_by_one, RED, pause)
         save(tmp_path / "gen.npz", one_by_one)
         del one_by_one
-        one_by_one = restore(tmp_path / "gen.npz")
+        one_by_one = restore(tmp_path / "gen.npz")[0]
     assert same(whole, one_by_one)
     assert int(whole.step) == STEPS
     assert np.isfinite(finish(whole)).all()

@@ -31,7 +31,8 @@ def beside():
 
 
 def sample(pipeline, pictures, **options):
-    return pipeline.sample(resolve(pipeline.config, [PROMPT], **options), pictures=pictures)
+    request = resolve(pipeline.config, [PROMPT], **options)
+    return pipeline.sample(request, pipeline.given(request, pictures)).latents
 
 
 def test_a_known_frame_is_kept_and_the_rest_follows_it(known_frames):

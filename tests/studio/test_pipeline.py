@@ -71,7 +71,7 @@ def test_a_clip_does_not_depend_on_its_neighbours(pipeline, pair):
 
 def test_an_unguided_euler_step_goes_along_the_denoisers_velocity(pipeline):
     request = resolve(pipeline.config, [PAIR[0]], seed=5, steps=1, guidance=1, sampler="euler")
-    x = pipeline.sample(request)
+    x = pipeline.sample(request).latents
     noise = jax.random.normal(jax.random.fold_in(jax.random.key(5), 0), x.shape[1:])
     text = pipeline.encode_text([PAIR[0]])
     assert text.shape == (1, 16, 8)
@@ -120,7 +120,7 @@ def test_the_network_is_told_whole_timesteps_where_they_are_published(pipeline, 
     for model, sampler in ((pipeline, "unipc"), (published, "unipc"), (published, "euler")):
         request = resolve(model.config, PAIR, steps=1, sampler=sampler)
         with pytest.raises(ValueError, match="run the rest"):
-            model.sample(request)
+            model.finish(model.advance(model.begin(request)))
     assert told == [False, True, False]
 
 
@@ -223,12 +223,13 @@ def test_half_precision_and_a_text_encoder_on_the_host(pipeline, pair):
 @pytest.mark.parametrize("cache", ["tea:0.3", "first-block:0.3"])
 def test_steps_left_out_come_near(pipeline, cache):
     request = resolve(pipeline.config, PAIR, seed=3, steps=12)
-    whole = pipeline.sample(request)
-    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache)))
+    whole = pipeline.sample(request).latents
+    done = pipeline.sample(dataclasses.replace(request, cache=step_cache(cache))).generation
     assert 2 <= int(done.cache["evaluations"]) < 12
     error = np.square(np.asarray(done.x - whole)).mean() / np.square(np.asarray(whole)).mean()
     assert 0 < error < 0.05
-    *_, done = pipeline.steps(dataclasses.replace(request, cache=step_cache(cache.split(":")[0] + ":1e-9")))
+    every = dataclasses.replace(request, cache=step_cache(cache.split(":")[0] + ":1e-9"))
+    done = pipeline.sample(every).generation
     assert int(done.cache["evaluations"]) == 12
     np.testing.assert_allclose(done.x, whole, atol=1e-4)
 

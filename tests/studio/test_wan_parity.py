@@ -42,7 +42,7 @@ def test_a_run_is_the_reference_s(kind, pictures, options, tmp_path):
         **options,
     )
     shown = [picture(i, 16, 32) for i in range(pictures)]
-    got = ours.sample(request, pictures=shown)
+    got = ours.sample(request, ours.given(request, shown)).latents
 
     pipeline = diffusers.WanImageToVideoPipeline if pictures else diffusers.WanPipeline
     theirs = pipeline.from_pretrained(folder, torch_dtype=torch.float32)

@@ -4,7 +4,6 @@ The same prompts from the same noise, with and without; PSNR is of the decoded c
 the pixels' range. Time is that of the sampling steps, the fastest of the repeats, after a run that compiles.
 """
 
-import collections
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -49,7 +48,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def measured_ratios(pipeline: Pipeline, request: Request) -> np.ndarray:
     """MagCache's γ of each step, from a run of the request that skips nothing."""
     watched = dataclasses.replace(request, cache=StepCache(rule=MagCache(threshold=0.0)))
-    velocities = [np.asarray(gen.cache["v"]) for gen in pipeline.steps(watched)][1:]
+    going, velocities = pipeline.begin(watched), []
+    for _ in range(request.steps):
+        going = pipeline.advance(going)
+        velocities.append(np.asarray(going.generation.cache["v"]))
     return np.asarray(magnitude_ratios(np.stack(velocities)))  # pyright: ignore[reportArgumentType]
 
 
@@ -70,20 +72,18 @@ def _timed(pipeline: Pipeline, request: Request, repeats: int) -> tuple[Generati
     """The finished generation, and the seconds of its fastest run."""
     best = float("inf")
     for _ in range(repeats):
-        steps = pipeline.steps(request)
-        next(steps)  # the text and the noise
+        first = pipeline.begin(request)
         began = time.perf_counter()
-        last = collections.deque(steps, maxlen=1).pop()
+        last = pipeline.advance(first, request.steps)
         best = min(best, time.perf_counter() - began)
-    return last, best  # pyright: ignore[reportPossiblyUnbound]
+    return last.generation, best  # pyright: ignore[reportPossiblyUnbound]
 
 
 def measure(
     pipeline: Pipeline, request: Request, caches: Sequence[tuple[str, StepCache]], repeats: int = 3
 ) -> Iterator[CacheFigure]:
     """The figures of each cache, as they are measured, the first being of the run without one."""
-    for _ in pipeline.steps(request):
-        pass
+    pipeline.sample(request)
     whole, alone = _timed(pipeline, request, repeats)
     clips = pipeline.decode_batch(finish(whole))
     steps = request.steps
@@ -94,8 +94,7 @@ def measure(
         cached = dataclasses.replace(request, cache=cache)
         if (name, cache.order) not in compiled:
             compiled.add((name, cache.order))
-            for _ in pipeline.steps(cached):
-                pass
+            pipeline.sample(cached)
         done, seconds = _timed(pipeline, cached, repeats)
         made = pipeline.decode_batch(finish(done))
         yield CacheFigure(

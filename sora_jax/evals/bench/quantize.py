@@ -56,7 +56,7 @@ def measure(checkpoint: Checkpoint, request: Request, kinds: Sequence[str]) -> I
     for kind in ("float32", *(kind for kind in kinds if kind != "float32")):
         pipeline = Pipeline(checkpoint, **KINDS[kind])
         v = _velocities(pipeline, request, x)
-        made = pipeline.decode_batch(pipeline.sample(request))
+        made = pipeline.decode_batch(pipeline.sample(request).latents)
         exact, clips = (v, made) if exact is None or clips is None else (exact, clips)
         errors = [
             np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12) for a, b in zip(v, exact, strict=True)
