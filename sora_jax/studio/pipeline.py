@@ -1,6 +1,5 @@
 """What `sora_jax.load` gives: a model that makes clips from words and pictures."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,12 @@ import numpy as np
 
 from sora_jax.diffusion import StepCache, finish
 from sora_jax.media import Clip
-from sora_jax.models.config import ModelConfig
-from sora_jax.studio import session
+from sora_jax.studio import edits, session
 from sora_jax.studio.given import Given
 from sora_jax.studio.image import Picture, aspect_of, check_pictures, known_of, pixels_of
 from sora_jax.studio.memory import check_memory, held_bytes
 from sora_jax.studio.networks import Networks
-from sora_jax.studio.progress import Report, bar
+from sora_jax.studio.progress import Report, reporting
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
 from sora_jax.studio.session import Session
@@ -51,18 +49,30 @@ def load(
     return Pipeline(checkpoint, dtype, quantize, offload)
 
 
-def _world(config: ModelConfig) -> str:
-    """What a model of a small world can show, for people whose words it doesn't know."""
-    if not config.name.startswith("playground"):
-        return ""
-    from sora_jax.data.playground.world import COLORS, MOTIONS, SHAPES
-
-    kinds = (("shapes", SHAPES), ("colors", COLORS), ("motions", MOTIONS))
-    return "; ".join(f"{kind} ({', '.join(names)})" for kind, names in kinds)
-
-
 class Pipeline(Networks):
     """A model, ready to make clips. Each of its methods compiles once a shape."""
+
+    animate = edits.animate
+    blend = edits.blend
+    connect = edits.connect
+    extend = edits.extend
+    inpaint = edits.inpaint
+    loop = edits.loop
+    outpaint = edits.outpaint
+    recut = edits.recut
+    remix = edits.remix
+    storyboard = edits.storyboard
+    stream = edits.stream
+
+    @property
+    def world(self) -> str:
+        """What a model of a small world can show, for people whose words it doesn't know; "" of a large one."""
+        if not self.config.name.startswith("playground"):
+            return ""
+        from sora_jax.data.playground.world import COLORS, MOTIONS, SHAPES
+
+        kinds = (("shapes", SHAPES), ("colors", COLORS), ("motions", MOTIONS))
+        return "; ".join(f"{kind} ({', '.join(names)})" for kind, names in kinds)
 
     @overload
     def generate(self, prompt: str, *, variations: None = None, **options: Any) -> Clip: ...
@@ -121,8 +131,7 @@ class Pipeline(Networks):
         """
         single = isinstance(prompt, str)
         prompts: list[str] = [prompt] if isinstance(prompt, str) else list(prompt)
-        knows = _world(self.config)
-        prompts = [check_words(text, self.tokenizer, knows) for text in prompts]
+        prompts = [check_words(text, self.tokenizer, self.world) for text in prompts]
         check_pictures(self.config, image, last_image)
         pictures = [pixels_of(one) for one in (image, last_image) if one is not None]
         if pictures and size is None and aspect is None:
@@ -145,12 +154,8 @@ class Pipeline(Networks):
             cache=cache,
         )
         check_memory(self.config, request, held_bytes(self.params), self.fused())
-        with contextlib.ExitStack() as stack:
-            if callable(progress):
-                report: Report = progress
-            else:
-                report = stack.enter_context(bar()) if progress else lambda done, total: None
-            noise = None if latents is None else self._noise(latents, request)
+        noise = None if latents is None else self._noise(latents, request)
+        with reporting(progress) as report:
             clips = self.make(request, self.given(request, pictures), noise, report)
         return clips[0] if single and variations is None else clips
 
@@ -173,10 +178,7 @@ class Pipeline(Networks):
         """The generation told something else from its next step on: `prompt`, `negative`, `guidance` or `given`."""
         if (prompt := changes.get("prompt")) is not None:
             one = isinstance(prompt, str)
-            words = [
-                check_words(text, self.tokenizer, _world(self.config))
-                for text in ([prompt] if one else prompt)
-            ]
+            words = [check_words(text, self.tokenizer, self.world) for text in ([prompt] if one else prompt)]
             changes["prompt"] = words[0] if one else words
         return session.change(self, generation, **changes)
 
@@ -199,10 +201,10 @@ class Pipeline(Networks):
     ) -> Session:
         """The generation of a resolved request at its end."""
         generation = self.begin(request, given, noise)
-        report(0, request.steps)
-        while generation.step < request.steps:
+        report(0, generation.steps)
+        while generation.step < generation.steps:
             generation = self.advance(generation)
-            report(generation.step, request.steps)
+            report(generation.step, generation.steps)
         return generation
 
     def make(

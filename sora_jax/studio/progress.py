@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Report", "bar"]
+__all__ = ["Report", "bar", "reporting"]
 
 Report = Callable[[int, int], None]
 """Called with (steps done, steps in all): once with 0 before the first step, and after each step."""
@@ -38,3 +38,15 @@ def bar(label: str = "sampling", unit: str = "steps") -> Iterator[Report]:
             progress.update(task, completed=done, total=total, description=name, rate=rate)
 
         yield report
+
+
+@contextlib.contextmanager
+def reporting(progress: bool | Report) -> Iterator[Report]:
+    """The report that `progress` asks for: a bar, none, or a function of one's own."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        with bar() as report:
+            yield report
+    else:
+        yield lambda done, total: None

@@ -47,8 +47,13 @@ class Session:
 
     @property
     def step(self) -> int:
-        """Steps done, of `request.steps`."""
+        """Steps done."""
         return int(self.generation.step)
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.generation.steps
 
     @property
     def latents(self) -> jax.Array:
@@ -61,7 +66,9 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
     config, size = networks.config, request.size
     sampler = SAMPLERS[request.sampler]
     sigmas = sampler.schedule(request.steps, config.flow_shift)
-    if given.strength is not None:
+    if given.levels is not None:
+        sigmas = given.levels
+    elif given.strength is not None:
         sigmas = scaled(sigmas, given.strength, config.flow_shift)
     generation = programs.begin(
         np.asarray(request.seeds, np.uint32),

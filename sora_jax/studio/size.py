@@ -10,7 +10,15 @@ import re
 
 from sora_jax.models.config import ModelConfig
 
-__all__ = ["ClipSize", "frames_for", "parse_aspect", "parse_size", "resolve_size", "sides_for_aspect"]
+__all__ = [
+    "ClipSize",
+    "frames_for",
+    "parse_aspect",
+    "parse_size",
+    "resolve_size",
+    "sides_for_aspect",
+    "token_sides",
+]
 
 MAX_SIDE = 8192
 MAX_FRAMES = 4097
@@ -25,6 +33,12 @@ class ClipSize:
     width: int
     frames: int
     fps: float
+
+
+def token_sides(config: ModelConfig) -> tuple[int, int]:
+    """(height, width) in pixels of one token: a clip's sides are multiples of them."""
+    side, patch = config.vae.spatial_factor, config.dit.patch
+    return side * patch[1], side * patch[2]
 
 
 def parse_size(size: str | tuple[int, int]) -> tuple[int, int]:
@@ -152,7 +166,7 @@ def resolve_size(
         frames = frames_for(seconds, rate, factor)
     elif frames is None:
         frames = defaults.frames
-    multiples = (vae.spatial_factor * config.dit.patch[1], vae.spatial_factor * config.dit.patch[2])
+    multiples = token_sides(config)
     if aspect is not None:
         sides = sides_for_aspect(parse_aspect(aspect), defaults.height * defaults.width, multiples)
     elif size is not None:
