@@ -14,10 +14,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-__all__ = ["Args", "run"]
+from sora_jax.cli.edit import MODELS_OWN, UNSET, reserve
 
-MODELS_OWN = tyro.conf.arg(help_behavior_hint="(default: the model's)")
-UNSET = tyro.conf.arg(help_behavior_hint="(optional)")
+__all__ = ["Args", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +71,12 @@ class Args:
     """Devices that the weights are cut over."""
 
 
-def _free(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, ... that isn't there: a default name replaces nothing."""
-    found, number = path, 2
-    while found.exists():
-        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return found
-
-
 def _outputs(args: Args) -> list[Path]:
     from sora_jax.media import check_output
-    from sora_jax.studio.prompts import file_stem
 
     if args.variations < 1:
         raise ValueError(f"variations is {args.variations} and must be at least 1.")
-    first = check_output(args.out or _free(Path(file_stem(args.prompt) + ".mp4")))
+    first = reserve(args.out, args.prompt)
     if args.variations == 1:
         return [first]
     numbers = range(1, args.variations + 1)

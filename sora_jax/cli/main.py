@@ -23,6 +23,37 @@ COMMANDS = {
     "generate": Command(
         "Make a video from words.", 'sora-jax generate "a red circle moves right" --out clip.mp4'
     ),
+    "animate": Command("Make a picture move.", 'sora-jax animate heart.png "a red heart grows"'),
+    "extend": Command(
+        "Make a clip longer, after its end or before its start.",
+        'sora-jax extend clip.mp4 "a red circle moves right" --seconds 4',
+    ),
+    "connect": Command(
+        "Lead from one clip or picture to another.",
+        'sora-jax connect first.mp4 second.mp4 "a red circle grows"',
+    ),
+    "loop": Command(
+        "Make a clip that ends where it begins.",
+        'sora-jax loop "a yellow ring circles around" --out ring.gif',
+    ),
+    "blend": Command("Let one clip flow into another.", "sora-jax blend first.mp4 second.mp4"),
+    "remix": Command(
+        "Make a clip anew under another prompt.", 'sora-jax remix clip.mp4 "a blue circle moves right"'
+    ),
+    "recut": Command(
+        "Keep moments of a clip and make the rest anew.",
+        'sora-jax recut clip.mp4 "a red circle bounces" --keep 0.5-1.25@1 --seconds 4',
+    ),
+    "inpaint": Command(
+        "Make a part of a clip anew, or what lies around it.",
+        'sora-jax inpaint clip.mp4 "a blue star spins" --mask mask.png',
+    ),
+    "storyboard": Command(
+        "Make a clip from cards on a timeline.", "sora-jax storyboard story.json --seconds 6"
+    ),
+    "stream": Command(
+        "Make frames as they are ready, without an end.", 'sora-jax stream "a red circle circles around"'
+    ),
     "sample": Command(
         "Run a sampling experiment: a file of prompts and settings.",
         "sora-jax sample experiments/sample/playground_gallery.py --out gallery",

@@ -3,6 +3,7 @@
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -110,7 +111,7 @@ def begin(
     """
     # A key for each clip, so that its noise is the same in any batch.
     keys = jax.vmap(jax.random.key)(seeds)
-    return start(
+    generation = start(
         keys,
         (seeds.shape[0], *shape),
         sigmas,
@@ -120,6 +121,10 @@ def begin(
         source=source,
         noise=noise,
     )
+    mask = generation.unknown
+    # Of one shape, whatever is known.
+    mask = jnp.broadcast_to(mask, (mask.shape[0], shape[0], *mask.shape[2:]))
+    return dataclasses.replace(generation, unknown=mask)
 
 
 def _velocity(

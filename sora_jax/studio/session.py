@@ -70,6 +70,9 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
         sigmas = given.levels
     elif given.strength is not None:
         sigmas = scaled(sigmas, given.strength, config.flow_shift)
+    shape = config.vae.latent_shape(size.frames, size.height, size.width)
+    # A level for each frame, whether they differ or not, and a mask: so one program serves all that can be given.
+    sigmas = np.broadcast_to(sigmas.reshape(len(sigmas), -1), (len(sigmas), shape[0]))
     generation = programs.begin(
         np.asarray(request.seeds, np.uint32),
         np.asarray(sigmas, np.float32),
@@ -77,7 +80,7 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
         given.unknown,
         given.source,
         noise,
-        shape=config.vae.latent_shape(size.frames, size.height, size.width),
+        shape=shape,
         sampler=sampler,
     )
     told = _told(networks, request, given)
@@ -89,10 +92,10 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
 
 
 def _told(networks: Networks, request: Request, given: Given) -> Any:
-    prompts, negative = request.latest
+    prompts, against = request.latest
     scripts = given.scripts or (prompts,)
     texts = [text for script in scripts for text in script]
-    ids, mask = networks.tokenizer([*texts, negative] if request.guided else texts)
+    ids, mask = networks.tokenizer([*texts, against] if request.guided else texts)
     features = programs.encode_text(
         networks.params["text"], ids, mask, config=networks.config.text, dtype=networks.dtype
     )
@@ -110,7 +113,9 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
     if not request.guided:
         return told_all
     scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore[reportArgumentType]
-    return Guided(positive=told_all, negative=told(slice(len(texts), None)), scale=scale)  # pyright: ignore
+    negative = told(slice(len(texts), None))
+    negative = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape[1:])), negative)
+    return Guided(positive=told_all, negative=negative, scale=scale)  # pyright: ignore
 
 
 def advance(networks: Networks, session: Session, steps: int = 1) -> Session:

@@ -45,7 +45,9 @@ def plan_windows(
     Raises ValueError for a length that leaves no room beside a known frame.
     """
     if length <= factor and len(known) > 1:
-        raise ValueError(f"{length} frames at once are too few to go on from others: at least {1 + factor} must be.")
+        raise ValueError(
+            f"{length} frames at once are too few to go on from others: at least {1 + factor} must be."
+        )
     known = known.copy()
     context = context_frames(length, factor) if context is None else context
     windows = []

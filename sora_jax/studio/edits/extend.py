@@ -3,14 +3,15 @@
 Known frames have noise level 0 and the new ones go on from them, a window of a few seconds after another.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
 from sora_jax.media import Clip
 from sora_jax.studio.edits.making import frames_of, gray, make, opened
-from sora_jax.studio.image import Picture
-from sora_jax.studio.sources import Source
+from sora_jax.studio.image import Picture, pixels_of
+from sora_jax.studio.sources import Source, open_clip
 from sora_jax.studio.timeline import Settings
 
 if TYPE_CHECKING:
@@ -80,20 +81,14 @@ def connect(
 
 def _clip(source: Source | Picture, fps: float) -> Clip:
     """A clip or the file of one as it is; an image as a clip of one frame."""
-    from sora_jax.studio.sources import open_clip
-
-    if isinstance(source, Clip):
-        return source
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return open_clip(source)  # pyright: ignore[reportArgumentType]
-    from sora_jax.studio.image import pixels_of
-
+    if isinstance(source, Clip | str | Path):
+        return open_clip(source)
     return Clip.from_uint8(pixels_of(source)[None], fps)
 
 
 def loop(
     pipeline: "Pipeline",
-    source: Clip | str,
+    source: Source,
     prompt: str | None = None,
     *,
     seconds: float | None = None,
@@ -101,18 +96,20 @@ def loop(
     fps: float | None = None,
     **settings: Unpack[Settings],
 ) -> Clip:
-    """A clip that goes on from its last frame to its first: of a prompt, or of a clip, its file and a prompt.
+    """A clip that goes on from its last frame to its first.
 
-    Its end is led back to its start in `seconds` (half the model's length unless given), which the clip is longer by.
+    source: a clip or the path of one, with the prompt that it was made from unless another is given; or a prompt, of
+    which a clip is made first. The clip's end is led back to its start in `seconds` (half the model's length unless
+    given), by which it gets longer.
     """
     config = pipeline.config
     factor, defaults = config.vae.temporal_factor, config.defaults
-    if prompt is None:
-        if not isinstance(source, str):
-            prompt = str(source.metadata.get("prompt", ""))
-        else:
-            prompt = source
-            source = pipeline.generate(source, size=size, fps=fps, **settings)
+    if prompt is None and isinstance(source, str):
+        prompt = source
+        source = pipeline.generate(source, size=size, fps=fps, **settings)
+    source = open_clip(source)
+    if prompt is None and not isinstance(prompt := source.metadata.get("prompt"), str):
+        raise ValueError("the clip doesn't say what it shows: give a prompt.")
     [frames], fps = opened(pipeline, [source], size, fps)
     asked = (defaults.frames - 1) / 2 / fps if seconds is None else seconds
     new = max(1, round(frames_of(asked, fps) / factor)) * factor

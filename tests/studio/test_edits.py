@@ -1,0 +1,220 @@
+"""Edits lay out timelines: what is known stays to the bit, the rest is made, nonsense is refused in one sentence."""
+
+import numpy as np
+import pytest
+import tiny_model
+
+from sora_jax.media import Clip
+from sora_jax.studio import programs
+from sora_jax.studio.edits import Card
+from sora_jax.studio.edits.blend import influence
+from sora_jax.studio.pipeline import Pipeline
+
+WORDS, OTHER = "a red circle moves right", "a blue star spins"
+QUIET = {"steps": 2, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline(tiny_model.checkpoint())
+
+
+def clip_of(seed: int, frames: int = 5, size: tuple[int, int] = (16, 16), fps: float = 8.0) -> Clip:
+    rng = np.random.default_rng(seed)
+    return Clip(np.tanh(rng.standard_normal((frames, *size, 3), np.float32)), fps, {"prompt": WORDS})
+
+
+CLIP = clip_of(0)
+
+
+@pytest.mark.parametrize(
+    ("direction", "before", "after"), [("forward", 0, 7), ("backward", 7, 0), ("both", 7, 7)]
+)
+def test_an_extension_keeps_the_clip(pipeline, direction, before, after):
+    longer = pipeline.extend(CLIP, WORDS, seconds=7 / 8, direction=direction, seed=1, **QUIET)
+    assert longer.frames.shape == (5 + before + after, 16, 16, 3)
+    np.testing.assert_array_equal(longer.frames[before : before + 5], CLIP.frames)
+    new = np.delete(longer.frames, np.s_[before : before + 5], axis=0)
+    assert new.std(axis=(1, 2, 3)).min() > 0
+    about = {"operation": "extend", "prompt": WORDS, "seed": 1, "direction": direction, "steps": 2}
+    assert about.items() <= longer.metadata.items()
+
+
+def test_an_extension_follows_the_clip_the_words_and_the_seed(pipeline):
+    def new(clip=CLIP, words=WORDS, seed=1):
+        return pipeline.extend(clip, words, seconds=0.5, seed=seed, **QUIET).frames[5:]
+
+    first = new()
+    np.testing.assert_array_equal(new(), first)
+    for other in (new(clip_of(1)), new(words=OTHER), new(seed=2)):
+        assert np.abs(other - first).max() > 1e-3
+
+
+def test_two_clips_are_connected(pipeline):
+    other = clip_of(1)
+    joined = pipeline.connect(CLIP, other, WORDS, seconds=0.5, **QUIET)
+    np.testing.assert_array_equal(joined.frames[:5], CLIP.frames)
+    np.testing.assert_array_equal(joined.frames[-5:], other.frames)
+    assert len(joined) == 14
+    pictures = pipeline.connect(CLIP.to_uint8()[0], other.to_uint8()[0], WORDS, seconds=0.25, **QUIET)
+    assert len(pictures) == 1 + 2 + 2
+    np.testing.assert_allclose(pictures.frames[-1], other.frames[0], atol=0.01)
+
+
+def test_a_loop_keeps_its_clip_and_is_led_back(pipeline):
+    ring = pipeline.loop(CLIP, **QUIET)
+    np.testing.assert_array_equal(ring.frames[:5], CLIP.frames)
+    assert len(ring) == 5 + 2
+    assert ring.metadata["prompt"] == WORDS
+    fresh = pipeline.loop(WORDS, **QUIET)
+    np.testing.assert_array_equal(fresh.frames[:5], pipeline.generate(WORDS, **QUIET).frames)
+
+
+def test_keyframes_stay_where_they_are(pipeline):
+    first, middle, last = (clip_of(seed, 1).to_uint8()[0] for seed in (1, 2, 3))
+    clip = pipeline.animate(
+        first, WORDS, last_image=last, keyframes={0.5: middle}, frames=9, size=(16, 16), **QUIET
+    )
+    for place, picture in ((0, first), (4, middle), (8, last)):
+        np.testing.assert_array_equal(clip.to_uint8()[place], picture)
+    assert clip.metadata["images_at"] == [0, 0.5, 1]
+    # One image that begins the clip is what `generate` takes, too.
+    alone = pipeline.animate(first, WORDS, size=(16, 16), **QUIET)
+    same = pipeline.generate(WORDS, image=first, size=(16, 16), **QUIET)
+    np.testing.assert_allclose(alone.frames[1:], same.frames[1:], atol=1e-5)
+
+
+def test_remix_goes_from_the_clip_to_a_fresh_one(pipeline):
+    assert np.array_equal(pipeline.remix(CLIP, OTHER, strength=0, **QUIET).frames, CLIP.frames)
+    fresh = pipeline.generate(OTHER, **QUIET).frames
+    np.testing.assert_allclose(pipeline.remix(CLIP, OTHER, strength=1, **QUIET).frames, fresh, atol=1e-4)
+    through = pipeline.decode(pipeline.encode(CLIP)).frames
+    changed = [
+        np.abs(pipeline.remix(CLIP, OTHER, strength=s, **QUIET).frames - through).mean()
+        for s in (0.1, 0.5, 1.0)
+    ]
+    assert changed == sorted(changed)
+    assert pipeline.remix(CLIP, OTHER, strength="subtle", **QUIET).metadata["strength"] == 0.6
+
+
+def test_a_blend_begins_as_one_and_ends_as_the_other(pipeline):
+    other = clip_of(1)
+    clip = pipeline.blend(CLIP, other, (WORDS, OTHER), **QUIET)
+    np.testing.assert_array_equal(clip.frames[0], CLIP.frames[0])
+    np.testing.assert_array_equal(clip.frames[-1], other.frames[-1])
+    mean = (CLIP.frames + other.frames) / 2
+    assert np.abs(clip.frames[2] - mean[2]).max() > 1e-3
+    same = pipeline.blend(CLIP, other, (WORDS, OTHER), curve=[(0, 0), (0.5, 0)], **QUIET)
+    np.testing.assert_array_equal(same.frames, CLIP.frames)
+
+
+def test_curves_of_influence():
+    np.testing.assert_allclose(influence("linear", 5, 8), [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(influence([(0.25, 1), (0, 0)], 4, 8), [0, 0.5, 1, 1])
+    for name in ("linear", "smooth", "late", "early"):
+        curve = influence(name, 17, 8)
+        assert (np.diff(curve) > 0).all()
+        assert (curve[0], curve[-1]) == (0, 1)
+    for wrong in ("wavy", [], [(0, 2)], [(float("nan"), 0)]):
+        with pytest.raises(ValueError, match=r"curve"):
+            influence(wrong, 5, 8)
+
+
+def test_moments_are_kept_on_a_new_timeline(pipeline):
+    clip = clip_of(4, 9)
+    cut = pipeline.recut(clip, [(0.25, 0.75, 0.5), (0, 0.25, 1.25)], WORDS, seconds=1.75, **QUIET)
+    assert len(cut) == 14
+    np.testing.assert_array_equal(cut.frames[4:8], clip.frames[2:6])
+    np.testing.assert_array_equal(cut.frames[10:12], clip.frames[:2])
+
+
+def test_cards_have_their_spans(pipeline):
+    picture, moving = clip_of(5, 1).to_uint8()[0], clip_of(6, 3)
+    cards = [
+        Card(at=0, prompt=WORDS),
+        Card(at=0.5, prompt=OTHER),
+        Card(at=1, prompt=OTHER, image=picture, cut=True),
+        Card(at=1.5, clip=moving),
+    ]
+    board = pipeline.storyboard(cards, seconds=2, **QUIET)
+    assert len(board) == 16
+    np.testing.assert_array_equal(board.to_uint8()[8], picture)
+    np.testing.assert_array_equal(board.frames[12:15], moving.frames)
+    assert board.metadata["cuts_at"] == [1]
+    # Nothing of the first shot goes into the second.
+    alone = pipeline.storyboard(
+        [Card(at=0, prompt=OTHER, image=picture), Card(at=0.5, clip=moving)], seconds=1, seed=2, **QUIET
+    )
+    np.testing.assert_array_equal(board.frames[8:], alone.frames)
+
+
+def test_only_the_inside_of_a_mask_changes(pipeline):
+    mask = np.zeros((16, 16), bool)
+    mask[:8, 8:] = True
+    painted = pipeline.inpaint(CLIP, OTHER, mask=mask, **QUIET)
+    np.testing.assert_array_equal(painted.frames[:, ~mask], CLIP.frames[:, ~mask])
+    assert np.abs(painted.frames - CLIP.frames)[:, mask].max() > 1e-3
+    taken = pipeline.inpaint(CLIP, OTHER, span=(0.25, 0.5), **QUIET)
+    same = np.abs(taken.frames - CLIP.frames).max(axis=(1, 2, 3)) == 0
+    assert same.tolist() == [True, True, False, False, True]
+    both = pipeline.inpaint(CLIP, OTHER, mask=mask, span=(0.25, 0.5), **QUIET)
+    np.testing.assert_array_equal(both.frames[[0, 1, 4]], CLIP.frames[[0, 1, 4]])
+
+
+def test_a_clip_in_a_larger_frame(pipeline):
+    wide = pipeline.outpaint(CLIP, WORDS, size=(16, 32), **QUIET)
+    np.testing.assert_array_equal(wide.frames[:, :, 8:24], CLIP.frames)
+    with pytest.raises(ValueError, match="leaves no room"):
+        pipeline.outpaint(CLIP, WORDS, size=(16, 16), **QUIET)
+
+
+def test_a_stream_is_endless_and_steered(pipeline):
+    chunks = pipeline.stream(WORDS, seed=1, steps=2)
+    frames = np.concatenate([next(chunks).frames for _ in range(7)])
+    assert frames.shape[1:] == (16, 16, 3)
+    assert [len(clip) for clip in pipeline.stream(WORDS, seconds=1.5, steps=2)] == [1, 2, 2, 2, 2, 2, 1]
+    asked = iter([WORDS] * 4 + [OTHER] * 99)
+    steered = [clip.frames for clip in pipeline.stream(lambda: next(asked), seconds=5 / 8, seed=1, steps=2)]
+    assert np.abs(np.concatenate(steered)[1:] - frames[1:5]).max() > 1e-3
+
+
+def test_edits_of_one_shape_share_their_programs(pipeline):
+    pipeline.extend(CLIP, WORDS, seconds=0.5, **QUIET)
+    before = programs.advance._cache_size()
+    pipeline.extend(clip_of(7), OTHER, seconds=0.5, seed=9, guidance=3.0, **QUIET)
+    pipeline.connect(CLIP, clip_of(1, 2), WORDS, seconds=0.25, **QUIET)
+    pipeline.animate(CLIP.to_uint8()[0], WORDS, **QUIET)
+    assert programs.advance._cache_size() == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda p: p.extend(CLIP, WORDS, seconds=0, **QUIET), "seconds is 0, 0 frames"),
+        (lambda p: p.extend(CLIP, WORDS, seconds=float("inf"), **QUIET), "seconds is inf"),
+        (lambda p: p.extend(CLIP, WORDS, seconds=1, direction="up", **QUIET), "forward, backward or both"),
+        (lambda p: p.extend(CLIP, " ", seconds=1, **QUIET), "prompt"),
+        (lambda p: p.remix(CLIP, WORDS, strength=1.5, **QUIET), "subtle, mild, strong, or a noise level"),
+        (lambda p: p.recut(CLIP, [], WORDS, **QUIET), "nothing to keep"),
+        (lambda p: p.recut(CLIP, [(0.5, 2)], WORDS, **QUIET), "doesn't lie in the clip, which lasts 0.625 s"),
+        (lambda p: p.recut(CLIP, [(0, 0.25), (0, 0.25)], WORDS, **QUIET), "two moments overlap"),
+        (lambda p: p.recut(CLIP, [(0, 0.25, 9)], WORDS, **QUIET), "would lie at 9 s"),
+        (lambda p: p.storyboard([], seconds=1, **QUIET), "begins with a card at 0 s"),
+        (
+            lambda p: p.storyboard([Card(at=0, prompt=WORDS), Card(at=3, prompt=OTHER)], seconds=1, **QUIET),
+            "outside the clip",
+        ),
+        (lambda p: p.inpaint(CLIP, WORDS, mask=np.ones((8, 8), bool), **QUIET), "make it of that size"),
+        (lambda p: p.inpaint(CLIP, WORDS, mask=np.zeros((16, 16), bool), **QUIET), "nothing inside"),
+        (lambda p: p.inpaint(CLIP, WORDS, **QUIET), "give a mask, a span of time, or both"),
+        (lambda p: p.inpaint(CLIP, WORDS, span=(3, 4), **QUIET), "doesn't lie in the clip"),
+        (lambda p: p.animate(None, WORDS, **QUIET), "no image to animate"),
+        (lambda p: p.animate(None, WORDS, keyframes={9: CLIP}, **QUIET), "lies outside the clip"),
+        (lambda p: p.blend(CLIP, Clip(CLIP.frames, 8), **QUIET), "give prompts, one of each"),
+        (lambda p: next(p.stream([], steps=2)), "there are no prompts"),
+        (lambda p: next(p.stream(WORDS, delay=-1)), "delay is -1"),
+    ],
+)
+def test_nonsense_is_refused(pipeline, edit, says):
+    with pytest.raises(ValueError, match=says):
+        edit(pipeline)
