@@ -3,6 +3,8 @@
 sora-jax eval playground --count 200
 
 sora-jax eval playground --prompts captions.txt --out report --json
+
+sora-jax eval studio --count 100
 """
 
 import json
@@ -23,15 +25,18 @@ MODELS_OWN = tyro.conf.arg(help_behavior_hint="(default: the model's)")
 class Args:
     """Options of `sora-jax eval`."""
 
-    what: tyro.conf.Positional[Literal["playground"]]
-    """What to measure: `playground` samples fresh captions and lets the oracle read the clips."""
+    what: tyro.conf.Positional[Literal["playground", "studio"]]
+    """What to measure: `playground` samples fresh captions and lets the oracle read the clips, `studio` tries every
+    edit on fresh scenes."""
     prompts: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
     """A file of prompts of your own, one a line, in place of the drawn captions."""
     count: int = 200
-    """Clips in each group."""
+    """Clips in each group, cases of each edit."""
     groups: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Groups to measure, for instance `one_object vae`; `crescent`, of a LoRA's, only where it is named."""
-    out: Path = Path("eval_playground")
+    """Groups or edits to measure, for instance `one_object vae`; `crescent`, of a LoRA's, only where it is named."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(help_behavior_hint="(default: eval_playground, eval_studio)")
+    ] = None
     """A folder for figures.json, failures.png and successes.png."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
@@ -70,15 +75,17 @@ def run(args: Args) -> int:
 
     check_request(steps=args.steps, guidance=args.guidance, seed=args.seed, variations=args.batch)
     prompts = _read_prompts(args.prompts) if args.prompts else []
+    out = args.out or Path(f"eval_{args.what}")
     try:
-        args.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"the folder {args.out} can't be made ({error.strerror}).") from error
+        raise ValueError(f"the folder {out} can't be made ({error.strerror}).") from error
 
     from rich.console import Console
 
     from sora_jax.evals.playground import GROUPS, evaluate
-    from sora_jax.evals.report import table, write_json, write_sheet
+    from sora_jax.evals.report import studio_table, table, write_json, write_sheet
+    from sora_jax.evals.studio import TASKS, evaluate_studio
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
@@ -87,7 +94,7 @@ def run(args: Args) -> int:
     defaults = pipeline.config.defaults
     began = time.perf_counter()
     with bar("evaluating", unit="clips") as report:
-        parts = args.groups or (*GROUPS, "vae")
+        parts = args.groups or (tuple(TASKS) if args.what == "studio" else (*GROUPS, "vae"))
         total = len(prompts) or args.count * len(parts)
         before: dict[str, int] = {}
 
@@ -95,18 +102,24 @@ def run(args: Args) -> int:
             before[group] = done
             report(sum(before.values()), total)
 
-        result = evaluate(
-            pipeline,
-            count=args.count,
-            groups=parts,
-            prompts=prompts,
-            batch=args.batch,
-            seed=args.seed,
-            progress=progress,
-            **settings,
-        )
+        if args.what == "studio":
+            found, best, worst = evaluate_studio(
+                pipeline, count=args.count, tasks=parts, seed=args.seed, progress=progress, **settings
+            )
+        else:
+            result = evaluate(
+                pipeline,
+                count=args.count,
+                groups=parts,
+                prompts=prompts,
+                batch=args.batch,
+                seed=args.seed,
+                progress=progress,
+                **settings,
+            )
+            found, best, worst = result.figures, result.successes, result.failures
     figures = {
-        **result.figures,
+        **found,
         "settings": {k: getattr(defaults, k) if v is None else v for k, v in settings.items()},
         "seed": args.seed,
         "lora": list(args.lora),
@@ -115,11 +128,13 @@ def run(args: Args) -> int:
     if args.as_json:
         print(json.dumps(figures, indent=2))
     else:
-        Console(width=None if sys.stdout.isatty() else 120).print(table(figures))
+        Console(width=None if sys.stdout.isatty() else 120).print(
+            (studio_table if args.what == "studio" else table)(figures)
+        )
     written = (
-        write_json(figures, args.out / "figures.json"),
-        write_sheet(result.failures, args.out / "failures.png"),
-        write_sheet(result.successes, args.out / "successes.png"),
+        write_json(figures, out / "figures.json"),
+        write_sheet(worst, out / "failures.png"),
+        write_sheet(best, out / "successes.png"),
     )
     for path in filter(None, written):
         print(path, file=sys.stderr if args.as_json else sys.stdout)

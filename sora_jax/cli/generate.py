@@ -7,10 +7,11 @@ sora-jax generate "a blue star spins" --variations 4 --aspect 16:9 --out star.gi
 sora-jax generate "the cat turns its head" --image cat.png --model Wan-AI/Wan2.2-TI2V-5B-Diffusers --dtype bfloat16
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -57,6 +58,16 @@ class Args:
     """A picture that the clip starts with; without size and aspect the clip has its shape."""
     last_image: Annotated[Path | None, UNSET] = None
     """A picture that it ends with, where the model takes one."""
+    preset: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """A camera, light or style to add, for instance zoom-in, darkening or night."""
+    expand: bool = False
+    """Make a short prompt long first, by the playground's grammar or a chat endpoint; the result is shown."""
+    chat: Annotated[str | None, UNSET] = None
+    """An endpoint with OpenAI's protocol for --expand, as in http://localhost:8000/v1; its key is $OPENAI_API_KEY."""
+    chat_model: str = "default"
+    """The model's name there."""
     model: str = "playground"
     """A model's name, a folder of weights, or a repository of the hub as in Wan-AI/Wan2.1-T2V-1.3B-Diffusers."""
     lora: Annotated[
@@ -83,6 +94,14 @@ def _outputs(args: Args) -> list[Path]:
     return [check_output(first.with_name(f"{first.stem}-{i}{first.suffix}")) for i in numbers]
 
 
+def _chat(args: Args) -> Any:
+    from sora_jax.studio.expand import Chat
+
+    if args.chat is None:
+        return None
+    return Chat(url=args.chat, model=args.chat_model, key=os.environ.get("OPENAI_API_KEY", ""))
+
+
 def run(args: Args) -> int:
     """Generates and writes; prints the path of each file."""
     from sora_jax.studio.request import check_request
@@ -93,8 +112,10 @@ def run(args: Args) -> int:
 
     check_prompt(args.prompt)
     from sora_jax.parallel.mesh import mesh_of
+    from sora_jax.studio.expand import expand_with
     from sora_jax.studio.image import pixels_of
     from sora_jax.studio.pipeline import load
+    from sora_jax.studio.presets import with_presets
     from sora_jax.studio.progress import bar
 
     # Read before the model is: a wrong name shows at once.
@@ -102,6 +123,15 @@ def run(args: Args) -> int:
     pipeline = load(
         args.model, lora=args.lora, mesh=mesh_of(args.shards), dtype=args.dtype, quantize=args.quantize
     )
+    expand: Any = False
+    if args.expand:
+        # Once, and shown before the wait.
+        expanded = expand_with(_chat(args), args.seed)(with_presets(args.prompt, args.preset))
+        print(f"prompt: {expanded}", file=sys.stderr)
+
+        def expand(prompt: str) -> str:
+            return expanded
+
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],
@@ -120,6 +150,8 @@ def run(args: Args) -> int:
             image=image,
             last_image=last,
             cache=args.cache,
+            presets=args.preset,
+            expand=expand,
             progress=report,
         )
     for clip, path in zip(clips, outputs, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 from sora_jax.media import contact_sheet
 
-__all__ = ["table", "write_json", "write_sheet"]
+__all__ = ["studio_table", "table", "write_json", "write_sheet"]
 
 
 def _mark(value: float, needs: float | None) -> str:
@@ -51,6 +51,30 @@ def table(figures: dict[str, Any]) -> Any:
             f"{vae['needs']:.0f} dB",
             _mark(vae["psnr"], vae["needs"]),
         )
+    return out
+
+
+def studio_table(figures: dict[str, Any]) -> Any:
+    """A rich table of `evaluate_studio`'s figures."""
+    from rich.table import Table
+
+    out = Table(title=f"{figures['model']}: what each edit does")
+    out.add_column("edit", no_wrap=True)
+    for name in ("what", "cases", "found", "95 % interval", "needed", "met"):
+        out.add_column(name, justify="right")
+    for task in figures["tasks"].values():
+        for place, row in enumerate(task["rows"]):
+            scale, unit = (100, " %") if "right" in row else (1, "")
+            needs = row["needs"]
+            out.add_row(
+                "" if place else task["title"],
+                row["name"],
+                str(task["count"]),
+                f"{scale * row['value']:.1f}{unit}",
+                f"{scale * row['low']:.1f} to {scale * row['high']:.1f}",
+                "" if needs is None else f"{scale * needs:.0f}{unit}",
+                _mark(row["value"], needs),
+            )
     return out
 
 

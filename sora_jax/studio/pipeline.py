@@ -11,11 +11,14 @@ import numpy as np
 
 from sora_jax.diffusion import StepCache, finish
 from sora_jax.media import Clip
+from sora_jax.models.tokenizer import check_prompt
 from sora_jax.studio import edits, session
+from sora_jax.studio.expand import Expand, by_grammar
 from sora_jax.studio.given import Given
 from sora_jax.studio.image import Picture, aspect_of, check_pictures, known_of, pixels_of
 from sora_jax.studio.memory import check_memory, held_bytes
 from sora_jax.studio.networks import Networks
+from sora_jax.studio.presets import with_presets
 from sora_jax.studio.progress import Report, reporting
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, resolve
@@ -101,6 +104,8 @@ class Pipeline(Networks):
         last_image: Picture | None = None,
         latents: Any = None,
         cache: float | str | StepCache | None = None,
+        presets: Sequence[str] = (),
+        expand: bool | Expand = False,
         progress: bool | Report = True,
     ) -> Clip | list[Clip]:
         """A clip of a prompt; a list for several prompts, or for `variations` of each, made as one batch.
@@ -125,12 +130,18 @@ class Pipeline(Networks):
                 each, [b, t', h', w', c].
             cache: leave out steps whose velocity changes by less than this threshold, such as 0.1, by TeaCache's
                 rule; "first-block:0.1" is another's, and a `StepCache` says it all.
+            presets: phrases for camera, light and style that are added to the prompt, by their names in
+                `studio.presets`.
+            expand: a short prompt is made long first: by the playground's grammar, or by your own function. What was
+                asked for is in the metadata, too.
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
         """
         single = isinstance(prompt, str)
         prompts: list[str] = [prompt] if isinstance(prompt, str) else list(prompt)
+        asked, longer = prompts, by_grammar if expand is True else expand or str
+        prompts = [longer(with_presets(check_prompt(text), presets)) for text in prompts]
         prompts = [check_words(text, self.tokenizer, self.world) for text in prompts]
         check_pictures(self.config, image, last_image)
         pictures = [pixels_of(one) for one in (image, last_image) if one is not None]
@@ -157,6 +168,10 @@ class Pipeline(Networks):
         noise = None if latents is None else self._noise(latents, request)
         with reporting(progress) as report:
             clips = self.make(request, self.given(request, pictures), noise, report)
+        rows = len(clips) // len(asked)
+        for row, clip in enumerate(clips):
+            if clip.metadata["prompt"] != (words := " ".join(asked[row // rows].split())):
+                clip.metadata["asked"] = words
         return clips[0] if single and variations is None else clips
 
     def given(self, request: Request, pictures: Sequence[np.ndarray] = ()) -> Given:
