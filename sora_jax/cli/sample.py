@@ -1,4 +1,4 @@
-"""Runs a sampling experiment: a Python file with `SAMPLE = Sample(prompts=..., ...)`.
+"""Runs a sampling experiment: a Python file with `SAMPLE = Sample(prompts=..., ...)`, or `Script(make=...)` for edits.
 
 sora-jax sample experiments/sample/playground_gallery.py --out gallery
 
@@ -10,7 +10,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["main"]
 
@@ -20,9 +20,19 @@ USAGE = f"""usage: sora-jax sample FILE [--out DIR] [--any-field VALUE]
 FILE --help lists the fields of its sample with their values."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """The fields of a script that are options."""
+
+    model: str
+    dtype: Literal["float32", "bfloat16"]
+    seed: int
+    ending: str
+
+
 def _read(path: Path) -> tuple[Any, str]:
     """The file's SAMPLE and docstring."""
-    from sora_jax.studio.sample import Sample
+    from sora_jax.studio.sample import Sample, Script
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no experiment {path}: give a Python file that sets SAMPLE.")
@@ -33,7 +43,7 @@ def _read(path: Path) -> tuple[Any, str]:
     except SyntaxError as error:
         raise ValueError(f"{path} line {error.lineno} isn't Python: {error.msg}.") from error
     sample = names.get("SAMPLE")
-    if not isinstance(sample, Sample):
+    if not isinstance(sample, Sample | Script):
         raise ValueError(f"{path} sets no SAMPLE = Sample(...): see experiments/sample for examples.")
     return sample, names.get("__doc__") or ""
 
@@ -47,6 +57,10 @@ def main(arguments: Sequence[str]) -> int:
 
     file = Path(arguments[0])
     sample, about = _read(file)
+    make = getattr(sample, "make", None)
+    if make is not None:
+        # A function is no option.
+        sample = _Settings(**{f.name: getattr(sample, f.name) for f in dataclasses.fields(_Settings)})
     run = dataclasses.make_dataclass(
         "Run",
         [("sample", tyro.conf.OmitArgPrefixes[type(sample)], sample), ("out", Path, Path(file.stem))],
@@ -62,12 +76,17 @@ def main(arguments: Sequence[str]) -> int:
     from sora_jax.parallel.mesh import mesh_of
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
-    from sora_jax.studio.sample import run_sample
+    from sora_jax.studio.sample import Script, run_sample, run_script
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder {args.out} can't be made ({error.strerror}).") from error
+    if make is not None:
+        script = Script(make=make, **dataclasses.asdict(args.sample))
+        pipeline = load(script.model, dtype=script.dtype)
+        print(*run_script(script, pipeline, args.out), sep="\n")
+        return 0
     pipeline = load(args.sample.model, mesh=mesh_of(args.sample.shards), dtype=args.sample.dtype)
     with bar(unit="clip steps") as report:
         paths = run_sample(args.sample, pipeline, args.out, report)

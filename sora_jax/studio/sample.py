@@ -1,6 +1,7 @@
 """A sampling experiment: prompts, a model and settings in one value, run into a folder of clips and one sheet."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.progress import Report
 from sora_jax.studio.prompts import file_stem
 
-__all__ = ["Sample", "run_sample"]
+__all__ = ["Sample", "Script", "run_sample", "run_script"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,27 @@ class Sample:
             raise ValueError(
                 f"batch is {self.batch} and variations {self.variations}: both must be at least 1."
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Script:
+    """Edits in place of prompts: `make(pipeline, seed)` gives clips by their names."""
+
+    make: Callable[[Pipeline, int], dict[str, Clip]]
+    model: str = "playground"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    ending: str = "mp4"
+    """mp4, webm, gif, webp or png."""
+
+
+def run_script(script: Script, pipeline: Pipeline, folder: Path) -> list[Path]:
+    """Makes the script's clips and a sheet of them in `folder`, and gives their paths, the sheet's last."""
+    check_output(folder / f"clip.{script.ending}")
+    clips = script.make(pipeline, script.seed)
+    paths = [clip.save(folder / f"{name}.{script.ending}") for name, clip in clips.items()]
+    contact_sheet(list(clips.values()), list(clips), path=folder / "sheet.png")
+    return [*paths, folder / "sheet.png"]
 
 
 def _options(sample: Sample) -> dict[str, Any]:
