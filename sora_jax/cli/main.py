@@ -62,6 +62,9 @@ COMMANDS = {
         "Train a network, or go on with a run that stopped.",
         "sora-jax train experiments/train/playground_dit.py --workdir runs/dit",
     ),
+    "dataset": Command(
+        "Make labelled clips in bulk.", "sora-jax dataset prompts.jsonl --count 1000 --out made"
+    ),
     "data": Command(
         "Turn a folder of clips and captions into a dataset.",
         "sora-jax data folder clips --out datasets/clips",
