@@ -1,6 +1,6 @@
 """Labelled clips in bulk: prompts in, a folder of clips with their captions out, that goes on where it was stopped.
 
-Clip i shows prompt i mod p of p prompts from the noise of seed + i, whatever batch it is made in. A clip's file is there
+Clip i shows prompt i mod p of p prompts from the noise of seed + i, whatever batch it is in. A clip's file is there
 whole or not at all, so what is missing is what remains to be made.
 """
 
