@@ -37,7 +37,11 @@ def bar(label: str = "sampling", unit: str = "steps") -> Iterator[Report]:
             name = label if done else "compiling"
             progress.update(task, completed=done, total=total, description=name, rate=rate)
 
-        yield report
+        try:
+            yield report
+        except BaseException:
+            progress.update(task, visible=False)  # what went wrong is said without half a bar above it
+            raise
 
 
 @contextlib.contextmanager

@@ -1,20 +1,16 @@
 """The commands that edit clips: files in, a file out, or one sentence."""
 
+import inspect
 import json
 
 import numpy as np
 import pytest
-import tiny_model
 
 from sora_jax.cli.main import main
 from sora_jax.media import Clip, read
+from sora_jax.studio.pipeline import Pipeline
 
 WORDS = "a red circle moves right"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(tiny_model.write(tmp_path_factory.mktemp("model"), steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -30,27 +26,64 @@ def picture(tmp_path):
     return str(Clip(pixels, 1.0).save(tmp_path / "picture.png"))
 
 
-def test_each_edit_writes_a_file(model, clip, picture, work, capsys):
+class Recorder:
+    """In place of a pipeline: checks each call against the edit's signature, and gives a clip."""
+
+    def __init__(self):
+        self.calls = {}
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            bound = inspect.signature(getattr(Pipeline, name)).bind(self, *arguments, **options)
+            self.calls[name] = bound.arguments
+            clip = Clip(np.zeros((5, 16, 16, 3), np.float32), 8.0, {"operation": name})
+            return iter([clip, clip]) if name == "stream" else clip
+
+        return call
+
+
+def test_each_command_says_what_its_edit_takes(clip, picture, work, capsys, monkeypatch):
     (work / "cards.json").write_text(json.dumps([{"at": 0, "prompt": WORDS}, {"at": 0.25, "clip": clip}]))
+    recorder = Recorder()
+    monkeypatch.setattr("sora_jax.studio.pipeline.load", lambda *_, **__: recorder)
     edits = {
-        "extend": ([clip, WORDS, "--seconds", "0.5"], 9),
-        "connect": ([clip, clip, WORDS, "--seconds", "0.25"], 12),
-        "loop": ([WORDS, "--clip", clip], 7),
-        "blend": ([clip, clip, "--curve", "0:0", "0.5:1"], 5),
-        "remix": ([clip, WORDS, "--strength", "0.7"], 5),
-        "recut": ([clip, WORDS, "--keep", "0-0.25", "--keep", "0.25-0.5@0.5", "--seconds", "0.75"], 6),
-        "inpaint": ([clip, WORDS, "--mask", picture], 5),
-        "animate": ([picture, WORDS, "--keyframe", f"0.25:{picture}"], 5),
-        "storyboard": (["cards.json", "--seconds", "1", "--size", "16x16"], 8),
-        "stream": ([WORDS, "--seconds", "0.5"], 4),
+        "extend": (
+            [clip, WORDS, "--seconds", "0.5", "--direction", "both"],
+            {"seconds": 0.5, "direction": "both"},
+        ),
+        "connect": ([clip, clip, WORDS, "--seconds", "0.25"], {"seconds": 0.25}),
+        "loop": ([WORDS, "--clip", clip], {"prompt": WORDS}),
+        "blend": ([clip, clip, "--curve", "0:0", "0.5:1"], {"curve": [(0, 0), (0.5, 1)], "prompts": None}),
+        "remix": ([clip, WORDS, "--strength", "0.7"], {"strength": 0.7}),
+        "recut": (
+            [clip, WORDS, "--keep", "0-0.25", "--keep", "0.25-0.5@0.5"],
+            {"keep": [(0, 0.25), (0.25, 0.5, 0.5)]},
+        ),
+        "inpaint": ([clip, WORDS, "--mask", picture, "--span", "0-1"], {"span": (0, 1)}),
+        "outpaint": ([clip, WORDS, "--around", "16:9"], {"aspect": "16:9"}),
+        "animate": ([picture, WORDS, "--seconds", "2"], {"seconds": 2, "keyframes": {}}),
+        "storyboard": (["cards.json", "--seconds", "1", "--size", "16x16"], {"seconds": 1}),
+        "stream": ([WORDS, WORDS, "--seconds", "0.5"], {"prompt": (WORDS, WORDS), "seconds": 0.5}),
     }
-    for name, (arguments, frames) in edits.items():
+    for name, (arguments, expected) in edits.items():
         out = work / f"{name}.webp"
-        assert main([name, *arguments, "--model", model, "--out", str(out)]) == 0, capsys.readouterr().err
+        command = "inpaint" if name == "outpaint" else name
+        assert main([command, *arguments, "--seed", "3", "--out", str(out)]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out.strip() == str(out)
-        made = read(out)
-        assert len(made) == frames, name
-        assert made.metadata["operation"] == name
+        assert read(out).metadata["operation"] == name
+        called = recorder.calls[name]
+        settings = {**called, **called.pop("settings")}
+        assert {**expected, "seed": 3}.items() <= settings.items(), name
+
+
+def test_an_edit_from_file_to_file(model, clip, work, capsys):
+    assert (
+        main(["extend", clip, WORDS, "--seconds", "0.25", "--model", str(model), "--out", "longer.mp4"]) == 0
+    )
+    assert capsys.readouterr().out.strip() == "longer.mp4"
+    longer = read("longer.mp4")
+    assert longer.frames.shape == (7, 16, 16, 3)
+    assert longer.metadata["operation"] == "extend"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +104,7 @@ def test_each_edit_writes_a_file(model, clip, picture, work, capsys):
 def test_what_is_wrong_is_said_in_a_sentence(arguments, says, model, clip, work, capsys):
     for name, text in (("bad", "["), ("odd", '[{"when": 1}]'), ("late", '[{"prompt": "a"}]')):
         (work / f"{name}.json").write_text(text)
-    swap = {"CLIP": clip, "MODEL": model}
+    swap = {"CLIP": clip, "MODEL": str(model)}
     assert main([swap.get(one, one) for one in arguments]) == 2
     error = capsys.readouterr().err
     assert says in error
