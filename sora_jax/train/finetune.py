@@ -27,7 +27,7 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, data_host, make_mesh, shardings
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -225,13 +225,14 @@ def run_finetune(
         state, state_shardings = initial_state(lora_init(run), tx, mesh)
     else:
         state, state_shardings = state_from(params["dit"], lambda: _zeros(boxed_params(run)), tx, mesh)
+    host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,
         batch_size=run.batch_size,
         seed=run.seed,
         random_maps=[to_example(prepared, length)],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=host,
+        hosts=hosts,
     )
     return train(
         workdir=workdir,
