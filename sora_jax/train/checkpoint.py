@@ -103,10 +103,11 @@ class Checkpoints:
             raise self._unwritten(step, error) from error
 
     def _unwritten(self, step: int, error: Exception) -> OSError:
-        older = [known for known in self._manager.all_steps() if known < step]
+        names = (path.name for path in (self._folder / "checkpoints").iterdir())
+        older = [int(name) for name in names if name.isdigit() and int(name) != step]
         left = f"that of step {max(older)} is whole" if older else "there is none before it"
         return OSError(
-            f"the checkpoint of step {step} couldn't be written to {self._folder} ({_first_line(error)}): {left}; make "
+            f"the checkpoint of step {step} couldn't be written to {self._folder} ({_brief(error)}): {left}; make "
             "room there and give the same command again."
         )
 
@@ -145,7 +146,7 @@ class Checkpoints:
             )
             data_state = dict(ocp.JsonCheckpointHandler().restore(folder / "data"))
         except Exception as error:
-            return None, _first_line(error)
+            return None, _brief(error)
         return (state, data_state, data_state.pop("checksum", None)), None
 
     def _put_away(self, damaged: dict[int, str]) -> None:
@@ -179,18 +180,20 @@ class Checkpoints:
 
 @jax.jit
 def checksum(state: Any) -> Array:
-    """uint32: Σ (2i+1) · bits of entry i, over the arrays and their entries, mod 2³². An odd weight lets no single
-    change pass, and the sum is the same in any order, so on any mesh."""
+    """uint32: Σ mix(bits of entry i ⊕ i), over the arrays and their entries, mod 2³²; `mix` is MurmurHash3's finalizer,
+    a bijection, so that no single change passes. The sum is the same in any order, so on any mesh."""
     total = jnp.zeros((), jnp.uint32)
     for number, leaf in enumerate(jax.tree.leaves(state)):
         leaf = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
         bits = lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}").astype(jnp.uint32)
-        place, stride = jnp.zeros(leaf.shape, jnp.uint32), 1
+        place, stride = jnp.full(leaf.shape, number * 0x9E3779B1 % 2**32, jnp.uint32), 1
         for axis in reversed(range(leaf.ndim)):
             place += lax.broadcasted_iota(jnp.uint32, leaf.shape, axis) * jnp.uint32(stride % 2**32)
             stride *= leaf.shape[axis]
-        own = jnp.sum(bits * (place * jnp.uint32(2) + jnp.uint32(1)), dtype=jnp.uint32)
-        total += own * jnp.uint32(2 * number + 1)
+        x = bits ^ (place * jnp.uint32(0x9E3779B1))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            x = (x ^ (x >> shift)) * jnp.uint32(factor)
+        total += jnp.sum(x, dtype=jnp.uint32)
     return total
 
 
@@ -198,6 +201,8 @@ def _checksum_of_json(value: Any) -> int:
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300].rstrip(".") if lines else type(error).__name__
+def _brief(error: Exception) -> str:
+    """Its first line, without the middle where it is long: paths are there, and the cause at the end."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[0].rstrip(".")
+    return line if len(line) < 240 else f"{line[:100]} ... {line[-120:]}"

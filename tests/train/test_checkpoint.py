@@ -1,15 +1,12 @@
 """Whatever happens to a checkpoint, the one before it is there, whole, and found."""
 
-import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import chex
 import jax
@@ -141,68 +138,55 @@ def test_the_newest_stay_and_every_so_many(at, tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "6", "7", "8"]
 
 
-@contextlib.contextmanager
-def full_disk(size):
-    """No file can grow beyond so many bytes, which writers are told as they are of a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+def saver(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, saving.__file__, folder, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def found_in(folder):
+    """The step of the newest checkpoint, whose numbers are that step's."""
+    with Checkpoints(folder, {}) as checkpoints:
+        state, data = checkpoints.restore(saving.state_of(0))
+    step = int(state.step)
+    assert data == {"next_index": step}
+    np.testing.assert_array_equal(state.params["w"], saving.state_of(step).params["w"])
+    return step
+
+
+def killed_while_saving(process, folder, moment):
+    """Kills a saver so many seconds after it began its fourth save; gives what it had begun, and what is there."""
     try:
-        yield
+        while int(process.stdout.readline()) < 4:
+            pass
+        time.sleep(moment)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        process.kill()
+    begun = [4, *map(int, process.communicate()[0].split())][-1]
+    return begun, found_in(folder)
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(copy, at):
-    checkpoints = Checkpoints(copy, {}, keep=1)
-    with pytest.raises(OSError, match=r"step 4 couldn't be written .*that of step 3 is whole") as error:  # noqa: PT012
-        with checkpoints, full_disk(2048):
-            checkpoints.save(at(4), DATA)
-            while True:  # as the loop does before each step
-                checkpoints.check()
-                time.sleep(0.01)
-    assert "File too large" in str(error.value)
-    with Checkpoints(copy, {}) as checkpoints:
-        chex.assert_trees_all_equal(checkpoints.restore(at(0))[0], at(3))
+def test_neither_a_kill_amid_a_save_nor_a_full_disk_harms_the_checkpoint_before(tmp_path):
+    full = saver(tmp_path / "full", "3")
+    draw, killed = random.Random(0), saver(tmp_path / "killed")
+    begun, found = killed_while_saving(killed, tmp_path / "killed", draw.uniform(0, 0.2))
+    assert begun - 2 <= found <= begun  # a save is begun when the one before it is there
 
-
-def killed_while_saving(folder, moments):
-    """Starts as many savers, and kills each so many seconds after it began its fourth save."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_NUM_CPU_DEVICES": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, saving.__file__, folder / str(number)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number, _ in enumerate(moments)
-    ]
-    for number, (process, moment) in enumerate(zip(started, moments, strict=True)):
-        assert process.stdout is not None
-        begun = 0
-        try:
-            while begun < 4:
-                begun = int(process.stdout.readline())
-            time.sleep(moment)
-        finally:
-            process.kill()
-        begun = max(begun, *map(int, process.communicate()[0].split()), 0)
-        with Checkpoints(folder / str(number), {}) as checkpoints:
-            assert checkpoints.newest is not None
-            assert checkpoints.newest >= begun - 2
-            state, data = checkpoints.restore(saving.state_of(0))
-        step = int(state.step)
-        assert begun - 2 <= step <= begun
-        assert data == {"next_index": step}
-        assert (np.asarray(state.params["w"]) == step).all()
-
-
-def test_a_kill_amid_a_save_leaves_the_checkpoint_before_it(tmp_path):
-    draw = random.Random(0)
-    killed_while_saving(tmp_path, [draw.uniform(0, 0.2) for _ in range(2)])
+    _, said = full.communicate(timeout=120)
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("OSError: the checkpoint of step 3 couldn't be written to ")
+    assert "File too large" in last
+    assert "that of step 2 is whole; make room there and give the same command again" in last
+    assert found_in(tmp_path / "full") == 2
 
 
 @pytest.mark.slow
 def test_twenty_kills_amid_saves(tmp_path):
-    for moment in range(20):
-        killed_while_saving(Path(tmp_path) / str(moment), [random.uniform(0, 0.5)])
+    for number in range(20):
+        folder = tmp_path / str(number)
+        begun, found = killed_while_saving(saver(folder), folder, random.uniform(0, 0.5))
+        assert begun - 2 <= found <= begun
