@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -120,10 +121,11 @@ def lora_init(run: FineTuneRun) -> Callable[[], Any]:
 
 
 def frozen_shardings(run: FineTuneRun, mesh: Mesh) -> Any:
-    """Where the frozen tree lies: the parameters as in training, the empty caption everywhere."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    """Where the frozen tree lies: the parameters as in training, the empty caption's features cut over fsdp."""
+    text = jax.ShapeDtypeStruct((run.model.text.max_length, run.model.text.width), jnp.float32)
+    features = shardings(nn.LogicallyPartitioned(text, (None, "embed")), mesh)  # pyright: ignore[reportArgumentType]
     return {
-        "empty": (everywhere, everywhere),
+        "empty": (features, NamedSharding(mesh, PartitionSpec())),
         **({"dit": shardings(boxed_params(run), mesh)} if run.lora else {}),
     }
 
