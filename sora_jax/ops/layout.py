@@ -20,6 +20,11 @@ def laid_out_by(layout: Layout | None) -> Iterator[None]:
         _layout.reset(token)
 
 
+def is_cut() -> bool:
+    """Whether frames and rows of one clip may lie on different devices."""
+    return _layout.get() is not None
+
+
 @typed
 def lay_out(x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
     """The same numbers, on the devices that `laid_out_by` says."""
