@@ -39,8 +39,8 @@ def _conv2d(x, kernel, stride, padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d_of_parts(x, kernel, stride, padding):
-    """`conv2d` where rows lie on several devices. XLA (jax 0.10.2) gets the kernel's gradient wrong there, so that it is
-    made of matrix products, one for each pixel of the window."""
+    """`conv2d` where rows lie on several devices. There XLA (jax 0.10.2) gets the kernel's gradient wrong, so that it
+    is made of matrix products, one for each pixel of the window."""
     return _conv2d(x, kernel, stride, padding)
 
 
