@@ -70,7 +70,7 @@ class Entry:
 
 
 class BucketSource:
-    """The clips of one bucket: {"latents": float32 [t, h, w, c], "captions": tuple of str, "index"}."""
+    """The clips of one bucket: {"latents": float32 [t, h, w, c], "captions": tuple of str, "index": its name}."""
 
     def __init__(self, entries: Sequence[Entry], latents: ItemCache):
         self.bucket, self._entries, self._latents = entries[0].bucket, list(entries), latents
@@ -80,7 +80,7 @@ class BucketSource:
 
     def __getitem__(self, record_key: int) -> dict[str, Any]:
         entry = self._entries[record_key]
-        return {"latents": self._latents[entry.key], "captions": entry.captions, "index": int(record_key)}
+        return {"latents": self._latents[entry.key], "captions": entry.captions, "index": entry.name}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """From a random-access source to an endless, shuffled, resumable iterator of batches (Grain).
 
-Every host reads its own part of each batch. The iterator's state is a small dict: restored, it goes on with the very
-example that was next.
+The batches are the same for any number of hosts, and every host reads its own rows of each. The iterator's state is a
+small dict: restored, on as many hosts or others, it goes on with the very example that was next.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -14,7 +15,7 @@ RandomMap = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
 
 
 class Source(Protocol):
-    """Random access to examples; an example has at least `caption` and `index`."""
+    """Random access to examples; an example has at least `caption` and `index`, a number or a name that is its own."""
 
     def __len__(self) -> int: ...
 
@@ -35,20 +36,16 @@ def batches(
     """An endless iterator of dicts of stacked arrays, `batch_size // hosts` examples each.
 
     `random_maps` run in order on each example with a generator that depends on `seed`, the epoch and the example, so
-    augmentations differ between epochs and yet come back the same after a resume.
-    Raises ValueError if the batch doesn't divide over the hosts or the source has less than one example a host.
+    augmentations differ between epochs and yet come back the same after a resume. An example's `index` stays with it.
+    Raises ValueError if the batch doesn't divide over the hosts or the source is empty.
     """
-    if batch_size % hosts:
-        raise ValueError(
-            f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}."
-        )
-    if len(source) < hosts:
-        raise ValueError(f"{len(source)} examples can't feed {hosts} hosts: bring at least one a host.")
-    dataset: Any = grain.MapDataset.source(cast(Any, source))[host::hosts].seed(seed).shuffle().repeat(None)
-    for random_map in random_maps:
-        dataset = dataset.random_map(random_map)
+    own = _rows(batch_size, hosts)
+    if not len(source):
+        raise ValueError("there is nothing to train on: the source needs an example.")
+    stream = _HostRows.of(_stream(source, seed, random_maps), batch_size, host, hosts)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return dataset.to_iter_dataset(options).batch(batch_size // hosts, drop_remainder=True).__iter__()
+    iterator = stream.to_iter_dataset(options).batch(own, drop_remainder=True).__iter__()
+    return iterator if hosts == 1 else _OfAllHosts(iterator, hosts)
 
 
 def bucketed_batches(
@@ -67,22 +64,78 @@ def bucketed_batches(
     All hosts read the same source at the same step. A source smaller than a batch is gone through more than once in it.
     Raises ValueError if the batch doesn't divide over the hosts, or there is nothing to read.
     """
-    if batch_size % hosts:
-        raise ValueError(
-            f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}."
-        )
+    own = _rows(batch_size, hosts)
     if not sources or not all(map(len, sources)):
         raise ValueError("there is nothing to train on: every source needs an example.")
     parts = []
     for number, source in enumerate(sources):
-        part: Any = grain.MapDataset.source(cast(Any, source)).seed(seed + number).shuffle().repeat(None)
-        part = part[host::hosts]
-        for random_map in random_maps:
-            part = part.random_map(random_map)
-        parts.append(part.batch(batch_size // hosts, drop_remainder=True))
+        part = _HostRows.of(_stream(source, seed + number, random_maps), batch_size, host, hosts)
+        parts.append(part.batch(own, drop_remainder=True))
     mixed: Any = grain.MapDataset.mix(parts, [float(len(source)) for source in sources])
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     return mixed.to_iter_dataset(options).__iter__()
+
+
+def _rows(batch_size: int, hosts: int) -> int:
+    if batch_size % hosts:
+        raise ValueError(
+            f"batch size {batch_size} doesn't divide over {hosts} hosts: choose a multiple of {hosts}."
+        )
+    return batch_size // hosts
+
+
+def _stream(source: Source, seed: int, random_maps: Sequence[RandomMap]) -> Any:
+    """The endless sequence of examples that all hosts share."""
+    dataset: Any = grain.MapDataset.source(cast(Any, source)).seed(seed).shuffle().repeat(None)
+    for random_map in random_maps:
+        dataset = dataset.random_map(functools.partial(_keeping_index, random_map))
+    return dataset
+
+
+def _keeping_index(
+    random_map: RandomMap, example: dict[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+    kept = {"index": example["index"]} if "index" in example else {}
+    return {**random_map(example, rng), **kept}
+
+
+class _HostRows(grain.MapDataset):
+    """Of every `batch_size` examples the rows of one host, which lie together in the batch."""
+
+    @classmethod
+    def of(cls, stream: Any, batch_size: int, host: int, hosts: int) -> Any:
+        return stream if hosts == 1 else cls(stream, batch_size, host, hosts)
+
+    def __init__(self, parent: Any, batch_size: int, host: int, hosts: int):
+        super().__init__(parent)
+        self._batch_size, self._host, self._hosts = batch_size, host, hosts
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._hosts
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        own = self._batch_size // self._hosts
+        batch, row = divmod(index, own)
+        return self._parent[batch * self._batch_size + self._host * own + row]
+
+
+class _OfAllHosts(grain.DatasetIterator):
+    """An iterator of one host, whose state counts the examples of all."""
+
+    def __init__(self, own: grain.DatasetIterator, hosts: int):
+        super().__init__(own)
+        self._own, self._hosts = own, hosts
+
+    def __next__(self) -> Any:
+        return next(self._own)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"next_index": self._own.get_state()["next_index"] * self._hosts}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._own.set_state({"next_index": state["next_index"] // self._hosts})
 
 
 def crop(size: int | None, frames: int | None, tries: int = 2) -> RandomMap:

@@ -18,6 +18,7 @@ from sora_jax.nn.conv import (
 )
 from sora_jax.nn.linear import Linear
 from sora_jax.ops.attention import attention
+from sora_jax.ops.layout import lay_out
 from sora_jax.ops.pixel_shuffle import average_down, duplicate_up
 
 CONV_AXES = ("conv_in", "conv_out")
@@ -48,12 +49,13 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        x = lay_out(x)
         h = CausalConv3D(self.features, self.dtype, name="conv1")(nn.silu(UnitNorm(name="norm1")(x)))
         last = CausalConv3D(self.features, self.dtype, kernel_init=nn.initializers.zeros, name="conv2")
         h = last(nn.silu(UnitNorm(name="norm2")(h)))
         if x.shape[-1] != self.features:
             x = Linear(self.features, CONV_AXES, dtype=self.dtype, name="shortcut")(x)
-        return x + h
+        return lay_out(x + h)
 
 
 class FrameAttention(nn.Module):

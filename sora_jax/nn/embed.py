@@ -76,7 +76,7 @@ class ImageProjection(nn.Module):
                     f"{x.shape[1]} image tokens: this network takes {self.positions}, those of a first and a "
                     "last image."
                 )
-            init = nn.with_logical_partitioning(nn.initializers.zeros, (None, "text"))
+            init = nn.with_logical_partitioning(nn.initializers.zeros, (None, "embed"))
             table: Any = self.param("positions", init, (self.positions, x.shape[-1]), jnp.float32)
             x = x + table.astype(x.dtype)[None]
         x = LayerNorm(1e-5, affine=True, axis="text", name="norm_in")(x)

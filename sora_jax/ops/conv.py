@@ -2,7 +2,7 @@
 
 On CPU a 3-D convolution is the sum over its temporal taps W_i of 2-D convolutions (XLA's 3-D convolution is slow
 there), with the kernel's gradient as matrix products; `sora-jax bench ops` has the figures. Accelerators take the
-native convolution.
+native convolution, but for clips that are cut over devices.
 """
 
 import functools
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sora_jax.ops.layout import is_cut
 from sora_jax.typing import Array, Float, typed
 
 _2D = ("NHWC", "HWIO", "NHWC")
@@ -25,6 +26,10 @@ def conv2d(
     padding: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
 ) -> Float[Array, "b t h2 w2 d"]:
     """The same 2-D convolution of every frame; `padding` is ((top, bottom), (left, right))."""
+    return (_conv2d_of_parts if is_cut() else _conv2d)(x, kernel, stride, padding)
+
+
+def _conv2d(x, kernel, stride, padding):
     b, t = x.shape[:2]
     y = lax.conv_general_dilated(
         x.reshape(b * t, *x.shape[2:]), kernel, (stride, stride), padding, dimension_numbers=_2D
@@ -32,11 +37,40 @@ def conv2d(
     return y.reshape(b, t, *y.shape[1:])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d_of_parts(x, kernel, stride, padding):
+    """`conv2d` where rows lie on several devices. There XLA (jax 0.10.2) gets the kernel's gradient wrong, so that it
+    is made of matrix products, one for each pixel of the window."""
+    return _conv2d(x, kernel, stride, padding)
+
+
+def _parts_forward(x, kernel, stride, padding):
+    return _conv2d(x, kernel, stride, padding), (x, kernel)
+
+
+def _parts_backward(stride, padding, saved, dy):
+    x, kernel = saved
+    (dx,) = jax.linear_transpose(lambda x: _conv2d(x, kernel, stride, padding), x)(dy)
+    x = jnp.pad(x, ((0, 0), (0, 0), *padding, (0, 0)))
+    (kh, kw), (h, w) = kernel.shape[:2], ((n - 1) * stride + 1 for n in dy.shape[2:4])
+    dw = [
+        jnp.einsum("bthwc,bthwd->cd", x[:, :, i : i + h : stride, j : j + w : stride], dy)
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    return dx, jnp.stack(dw).reshape(kernel.shape)
+
+
+_conv2d_of_parts.defvjp(_parts_forward, _parts_backward)
+
+
 @typed
 def conv3d(x: Float[Array, "b t h w c"], kernel: Float[Array, "k kh kw c d"]) -> Float[Array, "b t2 h w d"]:
     """A 3-D convolution, zero-padded to the same size in space and not at all in time (kh and kw are odd)."""
     if x.shape[1] < kernel.shape[0]:
         return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
+    if is_cut():
+        return plain_taps(x, kernel)
     if min(x.shape[2:4]) < max(kernel.shape[1:3]):
         cpu = (
             patches  # XLA's CPU convolution falls to a plain loop where the frame is smaller than the kernel.

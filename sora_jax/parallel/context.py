@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -14,9 +15,10 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sora_jax.ops.attention import attention, self_attention_by
+from sora_jax.ops.layout import laid_out_by
 from sora_jax.parallel.ring import Ring, ring_attention
 from sora_jax.typing import Array
 
@@ -25,19 +27,38 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 TOKENS = PartitionSpec(("data", "fsdp"), "context", "tensor", None)
 MARKS = PartitionSpec(("data", "fsdp"), "context")
+CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",), ("tensor",))
+"""What cuts clips, frames and rows in the autoencoder; its kernels have no use for `tensor`."""
 
 
 @contextlib.contextmanager
-def spread(mesh: Mesh, method: Method = "ulysses_ring") -> Iterator[None]:
-    """Within it, programs are traced with their self attention spread over `mesh`, tokens along `context`."""
+def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
+    """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
+    with a clip's frames along `context` and its rows along `tensor`.
+
+    With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
+    """
 
     def implementation(q, k, v, mask, segments, scale):
-        return context_attention(q, k, v, mask, segments, scale, mesh=mesh, method=method)
+        return context_attention(
+            q, k, v, mask, segments, scale, mesh=mesh, method=method, whole_batch=whole_batch
+        )
 
     # XLA cuts its own attention over batch and heads by itself; TPU's kernel has to be told.
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and mesh.devices.flat[0].platform != "tpu")
-    with self_attention_by(None if alone else implementation):
+    within = mesh.shape["context"] * mesh.shape["tensor"] > 1
+    layout = functools.partial(_lay_out, mesh=mesh) if within else None
+    with self_attention_by(None if alone else implementation), laid_out_by(layout):
         yield
+
+
+def _lay_out(x: Array, mesh: Mesh) -> Array:
+    """x [b, t, h, w, c], cut as CLIPS says, along axes that have something for every device."""
+    cuts = []
+    for size, axes, even in zip(x.shape, CLIPS, (True, False, False), strict=False):
+        devices = math.prod(mesh.shape[axis] for axis in axes)
+        cuts.append(None if size < devices or (even and size % devices) else axes)
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*cuts)))
 
 
 def context_attention(
@@ -50,6 +71,7 @@ def context_attention(
     *,
     mesh: Mesh,
     method: Method = "ulysses_ring",
+    whole_batch: bool = False,
 ) -> Array:
     """Attention of a sequence to itself, cut over `mesh`: batch on data and fsdp, tokens on context, heads on tensor.
 
@@ -59,12 +81,16 @@ def context_attention(
         segments: int [b, n], of 0 and more; only tokens of one segment meet.
         scale: default 1/√e.
         method: how tokens on different devices meet; the answer is the same.
+        whole_batch: whether a batch that data and fsdp don't divide lies whole on each device there.
 
     Raises:
         ValueError: a batch or a number of heads that the mesh doesn't divide. Any n is taken: it is padded.
     """
     b, n, heads, e = q.shape
     copies, parts = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
+    tokens, marks = TOKENS, MARKS
+    if whole_batch and b % copies:
+        copies, tokens, marks = 1, PartitionSpec(None, *TOKENS[1:]), PartitionSpec(None, *MARKS[1:])
     exchanged = _check(method, b, heads, copies, parts, mesh.shape["tensor"])
     scale = float(e**-0.5 if scale is None else scale)
 
@@ -86,12 +112,12 @@ def context_attention(
             return _gathered(q, k, v, q_segments, k_segments, scale)
         return _exchanged(q, k, v, q_segments, k_segments, scale, exchanged, parts)
 
-    marks = None if q_segments is None else MARKS
+    marks = None if q_segments is None else marks
     out = jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=(TOKENS, TOKENS, TOKENS, marks, marks),
-        out_specs=TOKENS,
+        in_specs=(tokens, tokens, tokens, marks, marks),
+        out_specs=tokens,
         check_vma=False,
     )(q, k, v, q_segments, k_segments)
     return out[:, :n]

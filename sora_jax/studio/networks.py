@@ -8,6 +8,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from sora_jax.media import Clip
 from sora_jax.models.vae import denormalize, normalize
@@ -51,6 +52,8 @@ class Networks:
             name: jax.tree.map(np.asarray, tree) if offload and name == "text" else jax.device_put(tree)
             for name, tree in params.items()
         }
+        places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(self.params["dit"]))
+        self.mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.size > 1), None)
 
     def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit") -> Self:
         """This model with LoRAs merged into its denoiser; this one stays as it is.
@@ -71,7 +74,9 @@ class Networks:
     def encode_text(self, prompts: Sequence[str]) -> jax.Array:
         """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
         ids, mask = self.tokenizer(list(prompts))
-        return programs.encode_text(self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype)
+        return programs.encode_text(
+            self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype, mesh=self.mesh
+        )
 
     def denoise(self, latents: Any, timestep: Any, text: Any, image: Any = None) -> jax.Array:
         """The velocity v = ε - x₀ of noised latents x_σ, of their shape. Of two experts it is that of high noise.
@@ -97,6 +102,7 @@ class Networks:
             config=self.config.dit,
             dtype=self.dtype,
             masked=self.config.mask_text,
+            mesh=self.mesh,
         )
         return v[0] if single else v
 
@@ -112,7 +118,9 @@ class Networks:
             means = [encode_tiled(self.params["vae"], one[None], vae, tiles)[0] for one in batch]
             latents = normalize(jnp.asarray(np.concatenate(means)), vae)
         else:
-            latents = programs.encode(self.params["vae"], batch, config=vae, dtype=jnp.float32)
+            latents = programs.encode(
+                self.params["vae"], batch, config=vae, dtype=jnp.float32, mesh=self.mesh
+            )
         return latents[0] if pixels.ndim == 4 else latents
 
     def decode_batch(self, latents: Any) -> np.ndarray:
@@ -122,7 +130,9 @@ class Networks:
             raw = denormalize(jnp.asarray(latents), vae)
             clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
             return np.clip(np.concatenate(clips), -1, 1)
-        return np.asarray(programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32))
+        return np.asarray(
+            programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32, mesh=self.mesh)
+        )
 
     def fused(self) -> bool:
         """Whether attention runs in a kernel that keeps its logits off the memory."""

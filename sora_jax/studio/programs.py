@@ -1,14 +1,19 @@
 """The compiled programs of sampling. Parameters are arguments: one program for all weights.
 
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
+
+Each takes one more keyword, `mesh`: the devices that it is compiled for, where the parameters are cut over several.
 """
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sora_jax.diffusion import (
     FirstBlock,
@@ -30,6 +35,7 @@ from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
+from sora_jax.parallel import spread
 
 __all__ = [
     "Told",
@@ -42,6 +48,21 @@ __all__ = [
     "encode_text",
     "remember",
 ]
+
+
+def _program(*static: str) -> Callable[[Callable], Any]:
+    """Compiles a function whose arguments of these names are static, for the `mesh` that a call names."""
+
+    def compiled(function: Callable) -> Any:
+        def on_mesh(*args: Any, mesh: Mesh | None = None, **options: Any) -> Any:
+            with contextlib.nullcontext() if mesh is None else spread(mesh, whole_batch=True):
+                return function(*args, **options)
+
+        functools.update_wrapper(on_mesh, function)
+        del on_mesh.__wrapped__  # JAX would take its signature, which has no mesh
+        return jax.jit(on_mesh, static_argnames=(*static, "mesh"))
+
+    return compiled
 
 
 class Told(NamedTuple):
@@ -61,20 +82,20 @@ class Told(NamedTuple):
         return x if self.beside is None else jnp.concatenate([x, self.beside.astype(x.dtype)], axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@_program("config", "dtype")
 def encode_text(params: Any, ids: Any, mask: Any, *, config: TextConfig, dtype: Any) -> jax.Array:
     """Token ids and mask [b, s] -> features [b, s, d]."""
     return TextEncoder(config, dtype).apply({"params": params}, ids, mask)  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@_program("config", "dtype")
 def encode_image(params: Any, pixels: Any, *, config: ImageConfig, dtype: Any) -> jax.Array:
     """Pictures as `models.image.prepare` gives them, [b, side, side, 3] -> tokens [b, m, e]."""
     tokens, _ = ImageEncoder(config, dtype).apply({"params": params}, pixels)  # pyright: ignore
     return tokens
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype", "masked"))
+@_program("config", "dtype", "masked")
 def denoise(
     params: Any,
     x: Any,
@@ -93,7 +114,7 @@ def denoise(
     return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "sampler"))
+@_program("shape", "sampler")
 def begin(
     seeds: Any,
     sigmas: Any,
@@ -163,7 +184,7 @@ def remember(
     return prepare(generation, _velocity(params, cond, cache, config, dtype, False), cond)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype", "whole"))
+@_program("config", "dtype", "whole")
 def advance(
     params: Any,
     generation: Generation,
@@ -182,14 +203,14 @@ def advance(
     return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@_program("config", "dtype")
 def encode(params: Any, pixels: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
     """Pixels [b, t, h, w, 3] in [-1, 1] -> normalised latents (the mean)."""
     mean, _ = VAE(config, dtype).apply({"params": params}, pixels, method="encode")  # pyright: ignore
     return normalize(mean, config)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+@_program("config", "dtype")
 def decode(params: Any, latents: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
     """Normalised latents -> pixels in [-1, 1], clipped."""
     z = denormalize(latents, config)

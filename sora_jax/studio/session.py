@@ -82,6 +82,7 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
         noise,
         shape=shape,
         sampler=sampler,
+        mesh=networks.mesh,
     )
     told = _told(networks, request, given)
     if request.cache is not None:
@@ -97,7 +98,12 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
     texts = [text for script in scripts for text in script]
     ids, mask = networks.tokenizer([*texts, against] if request.guided else texts)
     features = programs.encode_text(
-        networks.params["text"], ids, mask, config=networks.config.text, dtype=networks.dtype
+        networks.params["text"],
+        ids,
+        mask,
+        config=networks.config.text,
+        dtype=networks.dtype,
+        mesh=networks.mesh,
     )
     seen = jnp.asarray(mask) if networks.config.mask_text else None
 
@@ -137,6 +143,7 @@ def advance(networks: Networks, session: Session, steps: int = 1) -> Session:
             config=config.dit,
             dtype=networks.dtype,
             whole=whole,
+            mesh=networks.mesh,
         )
     return dataclasses.replace(session, generation=jax.block_until_ready(generation))
 

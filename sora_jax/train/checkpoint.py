@@ -1,61 +1,77 @@
 """Checkpoints of a run: the train state and the position in the data, saved together, restored to the bit (Orbax).
 
-Orbax writes to a temporary name and renames, so a killed save leaves the checkpoint before it as the newest.
+Orbax writes in the background to a temporary name and renames, so a killed save leaves the checkpoint before it as the
+newest. Each holds a checksum of its numbers that doesn't depend on the mesh; one that can't be read, or whose checksum
+differs, is named and the one before it taken.
 """
 
-import fcntl
+import contextlib
 import json
+import shutil
+import sys
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
+from jax import lax
 
+from sora_jax.parallel.hosts import gather
+from sora_jax.train import workdir
 from sora_jax.train.state import TrainState
+from sora_jax.typing import Array
 
 
 class Checkpoints:
-    """The checkpoints under `folder`. `config` is the run's resolved config; one folder holds one config.
+    """The checkpoints under `folder`, of which the newest `keep` stay, and those of every `keep_every` steps (0: no
+    others). `config` is the run's resolved config; one folder holds one config (`workdir.keep_config`).
+
+    A context manager: it is left when what was started is on disk.
 
     Raises ValueError if `folder` was made with another config, naming the fields that differ. Fields in `may_change`
     (top-level names, such as `steps`) don't count. So it does if another process trains in `folder`.
     """
 
     def __init__(
-        self, folder: Path, config: dict[str, Any], *, keep: int = 2, may_change: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        *,
+        keep: int = 2,
+        keep_every: int = 0,
+        may_change: tuple[str, ...] = (),
+        defaults: dict[str, Any] | None = None,
     ):
-        folder = folder.absolute()
+        self._folder = folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder) if jax.process_index() == 0 else None
+        self._waiter = ThreadPoolExecutor(1)
+        self._saving: tuple[int, Future] | None = None
+        self._lock = workdir.lock(folder) if jax.process_index() == 0 else None
         try:
-            self._check_config(folder / "config.json", config, may_change)
+            workdir.keep_config(folder, config, defaults or {}, may_change)
         except ValueError:
             self._unlock()
             raise
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, enable_async_checkpointing=True
+        )
         self._manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
 
-    @staticmethod
-    def _check_config(path: Path, config: dict[str, Any], may_change: tuple[str, ...]) -> None:
-        config = json.loads(json.dumps(config))
-        if path.exists():
-            found = _flat(json.loads(path.read_text()))
-            wanted = _flat(config)
-            names = sorted(
-                name
-                for name in found.keys() | wanted.keys()
-                if found.get(name) != wanted.get(name) and name.split(".")[0] not in may_change
-            )
-            if names:
-                first = names[0]
-                raise ValueError(
-                    f"{path.parent} holds a run with another config ({', '.join(names[:5])}; there {first} is "
-                    f"{found.get(first)}, here {wanted.get(first)}): give the same fields, or another --workdir."
-                )
-        if jax.process_index() == 0:
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text(json.dumps(config, indent=2))
-            temporary.replace(path)
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        if jax.process_count() == 1:  # others may never come to where they would finish it together
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()
+        self._unlock()
 
     @property
     def newest(self) -> int | None:
@@ -63,45 +79,130 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data_state: dict[str, Any]) -> None:
-        """Starts a save in the background; the one before it is finished first."""
+        """Starts a save in the background; the one before it is finished first. Raises as `check` does."""
         step = int(state.step)
         if step == self.newest:
             return
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_state))
-        self._manager.save(step, args=items, force=True)
+        self.check(wait=True)
+        about = {**data_state, "checksum": [int(checksum(state)), _checksum_of_json(data_state)]}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(about))
+        try:
+            self._manager.save(step, args=items, force=True)
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+        self._saving = step, self._waiter.submit(self._manager.wait_until_finished)
+
+    def check(self, wait: bool = False) -> None:
+        """Raises OSError if the save in the background failed, saying why; with `wait` it is waited for."""
+        if self._saving is None or not (wait or self._saving[1].done()):
+            return
+        (step, saving), self._saving = self._saving, None
+        try:
+            saving.result()
+        except Exception as error:
+            raise self._unwritten(step, error) from error
+
+    def _unwritten(self, step: int, error: Exception) -> OSError:
+        names = (path.name for path in (self._folder / "checkpoints").iterdir())
+        older = [int(name) for name in names if name.isdigit() and int(name) != step]
+        left = f"that of step {max(older)} is whole" if older else "there is none before it"
+        return OSError(
+            f"the checkpoint of step {step} couldn't be written to {self._folder} ({_brief(error)}): {left}; make "
+            "room there and give the same command again."
+        )
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint, on the shardings of `like` (arrays or ShapeDtypeStructs with shardings)."""
+        """The newest checkpoint that is whole, on the shardings of `like` (arrays or ShapeDtypeStructs with shardings):
+        each process reads its own shards.
+
+        Damaged ones are named on standard error and moved out of the way, to `damaged-STEP`. Raises ValueError if all
+        are.
+        """
+        reasons: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            found, reason = self._read(step, like)
+            reason = next(filter(None, gather(reason)), None)  # what one process can't read, none takes
+            if reason is None:
+                state, data_state, sums = found
+                if sums is None or sums == [int(checksum(state)), _checksum_of_json(data_state)]:
+                    self._put_away(reasons)
+                    return state, data_state
+                reason = "its checksum isn't that of its numbers"
+            reasons[step] = reason
+        self._unlock()
+        step, reason = next(iter(reasons.items()))
+        raise ValueError(
+            f"no checkpoint in {self._folder} can be read (that of step {step}: {reason}): bring back a copy of one, "
+            "or start anew in another --workdir."
+        )
+
+    def _read(self, step: int, like: TrainState) -> tuple[Any, str | None]:
+        """(state, data's state, its checksums or none), or why not. Waits for no other process."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
-        restored = self._manager.restore(self.newest, args=items)
-        return restored["state"], restored["data"]
+        folder = epath.Path(self._folder / "checkpoints" / str(step))
+        try:
+            state = ocp.StandardCheckpointHandler().restore(
+                folder / "state", args=ocp.args.StandardRestore(abstract)
+            )
+            data_state = dict(ocp.JsonCheckpointHandler().restore(folder / "data"))
+        except Exception as error:
+            return None, _brief(error)
+        return (state, data_state, data_state.pop("checksum", None)), None
+
+    def _put_away(self, damaged: dict[int, str]) -> None:
+        for step, reason in damaged.items():
+            place = self._folder / f"damaged-{step}"
+            if jax.process_index() == 0:
+                shutil.rmtree(place, ignore_errors=True)
+                (self._folder / "checkpoints" / str(step)).rename(place)
+                print(
+                    f"sora-jax: the checkpoint of step {step} is damaged ({reason}): the one before it is taken, and "
+                    f"this one is now {place}.",
+                    file=sys.stderr,
+                )
+        if damaged:
+            gather(None)  # the others go on when they are away
+            self._manager.reload()
 
     def close(self) -> None:
-        """Waits until what was started is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
-        self._unlock()
+        """Waits until what was started is on disk. Raises as `check` does."""
+        try:
+            self.check(wait=True)
+            self._manager.close()
+        finally:
+            self._unlock()
 
     def _unlock(self) -> None:
+        self._waiter.shutdown(wait=False)
         if self._lock:
             self._lock.close()
 
 
-def _lock(folder: Path) -> IO[str]:
-    """An open file whose lock ends with the process, however it ends."""
-    file = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ValueError(
-            f"another run is training in {folder}: stop it first, or give another --workdir."
-        ) from error
-    return file
+@jax.jit
+def checksum(state: Any) -> Array:
+    """uint32: Σ mix(bits of entry i ⊕ i), over the arrays and their entries, mod 2³²; `mix` is MurmurHash3's finalizer,
+    a bijection, so that no single change passes. The sum is the same in any order, so on any mesh."""
+    total = jnp.zeros((), jnp.uint32)
+    for number, leaf in enumerate(jax.tree.leaves(state)):
+        leaf = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
+        bits = lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}").astype(jnp.uint32)
+        place, stride = jnp.full(leaf.shape, number * 0x9E3779B1 % 2**32, jnp.uint32), 1
+        for axis in reversed(range(leaf.ndim)):
+            place += lax.broadcasted_iota(jnp.uint32, leaf.shape, axis) * jnp.uint32(stride % 2**32)
+            stride *= leaf.shape[axis]
+        x = bits ^ (place * jnp.uint32(0x9E3779B1))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            x = (x ^ (x >> shift)) * jnp.uint32(factor)
+        total += jnp.sum(x, dtype=jnp.uint32)
+    return total
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, dict):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
-    return {prefix.rstrip("."): tree}
+def _checksum_of_json(value: Any) -> int:
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _brief(error: Exception) -> str:
+    """Its first line, without the middle where it is long: paths are there, and the cause at the end."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[0].rstrip(".")
+    return line if len(line) < 240 else f"{line[:100]} ... {line[-120:]}"

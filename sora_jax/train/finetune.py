@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -27,7 +28,7 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, data_host, make_mesh, shardings
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -120,10 +121,11 @@ def lora_init(run: FineTuneRun) -> Callable[[], Any]:
 
 
 def frozen_shardings(run: FineTuneRun, mesh: Mesh) -> Any:
-    """Where the frozen tree lies: the parameters as in training, the empty caption everywhere."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    """Where the frozen tree lies: the parameters as in training, the empty caption's features cut over fsdp."""
+    text = jax.ShapeDtypeStruct((run.model.text.max_length, run.model.text.width), jnp.float32)
+    features = shardings(nn.LogicallyPartitioned(text, (None, "embed")), mesh)  # pyright: ignore[reportArgumentType]
     return {
-        "empty": (everywhere, everywhere),
+        "empty": (features, NamedSharding(mesh, PartitionSpec())),
         **({"dit": shardings(boxed_params(run), mesh)} if run.lora else {}),
     }
 
@@ -225,13 +227,14 @@ def run_finetune(
         state, state_shardings = initial_state(lora_init(run), tx, mesh)
     else:
         state, state_shardings = state_from(params["dit"], lambda: _zeros(boxed_params(run)), tx, mesh)
+    host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,
         batch_size=run.batch_size,
         seed=run.seed,
         random_maps=[to_example(prepared, length)],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=host,
+        hosts=hosts,
     )
     return train(
         workdir=workdir,

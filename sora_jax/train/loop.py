@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +16,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sora_jax.parallel import place_batch, spread
+from sora_jax.parallel import data_host, place_batch, spread
 from sora_jax.parallel.context import Method
+from sora_jax.parallel.hosts import Meeting, gather
 from sora_jax.train.checkpoint import Checkpoints
 from sora_jax.train.flops import count_flops, matmul_peak
 from sora_jax.train.metrics import MetricsWriter
+from sora_jax.train.skip import Recent, Skip, guarded_step
 from sora_jax.train.state import TrainState
-from sora_jax.train.step import LossFn, train_step
+from sora_jax.train.step import LossFn
+from sora_jax.train.stop import StopRequests
+from sora_jax.train.workdir import defaults_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +38,21 @@ class LoopConfig:
     ema_decay: float = 0.999
     seed: int = 0
     checkpoint_every: int = 200
+    keep: int = 2
+    """The newest so many checkpoints are kept."""
+    keep_every: int = 0
+    """Beside them those of every so many steps, for good; 0 keeps no others."""
     log_every: int = 10
     sample_every: int = 500
     """A sheet of samples is drawn after every so many steps; 0 draws none."""
+    skip: Skip = Skip()
+    """Which steps are passed over, since their loss or gradient isn't finite or is many times the usual."""
+    host_timeout: float = 1800.0
+    """Seconds that the processes of a run wait for one another before each step; then the missing are named. The first
+    alone draws samples, while the others wait."""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
         if self.batch_size % self.accumulate:
@@ -48,6 +61,10 @@ class LoopConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}: it lies in [0, 1).")
+        if self.keep_every < 0:
+            raise ValueError(f"keep_every is {self.keep_every}: it is a number of steps, or 0 for no others.")
+        if not self.host_timeout > 0:
+            raise ValueError(f"host_timeout is {self.host_timeout}: it is a number of seconds above 0.")
 
 
 Evaluate = Callable[[TrainState, int], dict[str, float] | None]
@@ -74,38 +91,61 @@ def train(
     changes and no checkpoint holds, reaches the loss as its keyword of that name. SIGTERM and Ctrl-C stop after the
     step at hand, with a last checkpoint; of several processes, SIGTERM to one stops all at one step. `data` gives this
     process's part of each batch, and `attention` says how tokens meet that are cut over the mesh's context axis.
+
+    Raises ValueError for another run's folder, when more steps were skipped than `config.skip` bears, and when another
+    process doesn't come to a step; OSError when a checkpoint can't be written. The newest checkpoint stays whole.
     """
-    checkpoints = Checkpoints(workdir, resolved, may_change=MAY_CHANGE)
+    checkpoints = Checkpoints(
+        workdir,
+        resolved,
+        keep=config.keep,
+        keep_every=config.keep_every,
+        may_change=MAY_CHANGE,
+        defaults=defaults_of(config),
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    past = None
     if checkpoints.newest is not None:
         state, data_state = checkpoints.restore(state)
+        past = data_state.pop("recent", None)
         data.set_state(data_state)
     start = int(state.step)
+    recent = jax.device_put(Recent.from_json(past, config.skip.window), everywhere)
 
-    def step_fn(state, batch, key, frozen):
+    def step_fn(state, recent, batch, key, frozen):
         known: Any = {} if frozen is None else {"frozen": frozen}
-        return train_step(
+        return guarded_step(
             state,
+            recent,
             batch,
             key,
+            rule=config.skip,
             loss_fn=functools.partial(loss_fn, **known),
             tx=tx,
             ema_decay=config.ema_decay,
             accumulate=config.accumulate,
         )
 
-    def step_on_mesh(state, batch, key, frozen):
+    def step_on_mesh(state, recent, batch, key, frozen):
         with spread(mesh, attention):
-            return step_fn(state, batch, key, frozen)
+            return step_fn(state, recent, batch, key, frozen)
 
-    compiled_step = jax.jit(step_on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    compiled_step = jax.jit(
+        step_on_mesh, donate_argnums=(0, 1), out_shardings=(state_shardings, everywhere, None)
+    )
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
     flops, pending = 0, None
     clock = Clock()
+    meeting = Meeting(config.host_timeout)
 
-    def report(step: int, values: dict[str, jax.Array], show: Callable[[int, float], None]) -> None:
+    def report(
+        step: int, values: dict[str, jax.Array], examples: Any, show: Callable[[int, float], None]
+    ) -> None:
+        if jax.device_get(values.pop("skip")):
+            batch = _batch_of_all([] if examples is None else examples.tolist(), mesh)
+            _tell_skipped(step, values, batch, config.skip, metrics, workdir)
         if step % config.log_every and step != config.steps:
             return
         values = jax.device_get(values)
@@ -117,32 +157,73 @@ def train(
         if metrics:
             metrics.write(step, {**values, **rates})
 
-    with _stop_requests() as stop, _progress_bar(start, config.steps) as show:
+    def save() -> None:
+        checkpoints.save(state, {**data.get_state(), "recent": recent.to_json()})
+
+    with checkpoints, StopRequests() as stop, _progress_bar(start, config.steps) as show:
         for step in range(start + 1, config.steps + 1):
-            batch = place_batch(next(data), mesh)
+            batch = dict(next(data))
+            examples = batch.pop("index", None)
+            batch = place_batch(batch, mesh)
             if not flops:
-                flops = count_flops(step_fn, state, batch, key, frozen)
+                flops = count_flops(step_fn, state, recent, batch, key, frozen)
+            checkpoints.check()
+            meeting.wait(f"step {step}")
             with jax.transfer_guard("disallow"):
-                state, values = compiled_step(state, batch, key, frozen)
+                state, recent, values = compiled_step(state, recent, batch, key, frozen)
             if pending:
                 report(*pending, show)  # one step late: reading it doesn't hold up the device
-            pending = (step, values)
-            last = stop(step) or step == config.steps
+            pending = (step, values, examples)
+            stopped = stop.at(step)
+            last = stopped or step == config.steps
             if last:
                 report(*pending, show)
-            if last or step % config.checkpoint_every == 0:
-                checkpoints.save(state, data.get_state())
-            if evaluate and config.sample_every and (step % config.sample_every == 0 or step == config.steps):
-                figures = _on_first_process(evaluate, state, step)
+            drawing = bool(evaluate and config.sample_every) and (
+                step == config.steps or (step % config.sample_every == 0 and not stopped)
+            )
+            # Of several processes, the one that draws can't be interrupted when it is taken away.
+            if last or step % config.checkpoint_every == 0 or (drawing and jax.process_count() > 1):
+                save()
+            if drawing:
+                figures = stop.unless_asked(functools.partial(_on_first_process, evaluate, state, step))
                 if figures and metrics:
                     metrics.write(step, figures)
                 clock.pause()
+                if stop.asked:
+                    save()
+                    last = True
             if last:
                 break
-    checkpoints.close()
     if metrics:
         metrics.close()
     return state
+
+
+def _batch_of_all(examples: list[Any], mesh: Mesh) -> list[Any]:
+    """The examples of a batch, of which this process has its part."""
+    parts = dict(gather([data_host(mesh)[0], examples]))
+    return [example for host in sorted(parts) for example in parts[host]]
+
+
+def _tell_skipped(
+    step: int,
+    values: dict[str, jax.Array],
+    batch: list[Any],
+    rule: Skip,
+    metrics: MetricsWriter | None,
+    workdir: Path,
+) -> None:
+    """Writes a skipped step and the examples of its batch down. Raises ValueError if it is one too many."""
+    told = {name: float(values[name]) for name in ("loss", "gradient_norm")}
+    said = f"loss {told['loss']:.4g}, gradient norm {told['gradient_norm']:.4g}"
+    if metrics:
+        metrics.write_skipped(step, told, batch)
+        print(f"sora-jax: step {step} was skipped ({said}).", file=sys.stderr)
+    if (count := int(values["skipped"])) > rule.at_most:
+        raise ValueError(
+            f"{count} of the last {rule.window} steps were skipped, at step {step} ({said}), and the run bears "
+            f"{rule.at_most}: look at the examples in {workdir / 'skipped.jsonl'}, or bear more with --skip.at-most."
+        )
 
 
 def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[str, float] | None:
@@ -170,28 +251,10 @@ class Clock:
         return (step - last[0]) / (now - last[1]) if last and step > last[0] else None
 
 
-MAY_CHANGE = ("steps", "checkpoint_every", "log_every", "sample_every", "workdir", "mesh")
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Within it, SIGTERM and SIGINT are noted instead of obeyed at once; gives whether to stop after this step.
-
-    Several processes must stop at the same one: JAX takes note of a SIGTERM to any, and they agree on the step.
-    """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    asked = []
-    previous = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(ValueError):  # not the main thread
-            previous[number] = signal.signal(number, lambda number, frame: asked.append(number))
-    try:
-        yield lambda step: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+MAY_CHANGE = (
+    *("steps", "checkpoint_every", "keep", "keep_every", "log_every", "sample_every", "skip", "host_timeout"),
+    *("workdir", "mesh"),
+)
 
 
 @contextlib.contextmanager

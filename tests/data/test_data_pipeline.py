@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sora_jax.data.latents import LatentSource, fill
-from sora_jax.data.pipeline import batches, crop
+from sora_jax.data.pipeline import batches, bucketed_batches, crop
 
 
 class Numbers:
@@ -44,6 +44,48 @@ def test_hosts_share_the_examples_and_none_is_read_twice():
     parts = [batches(Numbers(16), batch_size=8, seed=2, host=i, hosts=2) for i in range(2)]
     seen = collections.Counter(int(x) for part in parts for x in np.concatenate(take(part, 2)))
     assert seen == dict.fromkeys(range(16), 1)
+
+
+def jitter(example, rng):
+    return {"x": example["x"] + rng.integers(1_000_000)}
+
+
+def of_hosts(make, hosts, state=None, n=4):
+    """`n` whole batches as so many hosts read them, and the state after them."""
+    parts = [make(host=host, hosts=hosts) for host in range(hosts)]
+    for part in parts:
+        if state:
+            part.set_state(state)
+    rows = [np.concatenate(batch) for batch in zip(*(take(part, n) for part in parts), strict=True)]
+    states = [part.get_state() for part in parts]
+    assert all(other == states[0] for other in states)
+    return rows, states[0]
+
+
+def test_any_number_of_hosts_reads_the_same_batches_and_goes_on_from_any_other_s_state():
+    def plain(**hosts):
+        return batches(Numbers(19), batch_size=8, seed=2, random_maps=[jitter], **hosts)
+
+    def bucketed(**hosts):
+        sources = [Numbers(19), Numbers(7)]
+        return bucketed_batches(sources, batch_size=8, seed=2, random_maps=[jitter], **hosts)
+
+    for make in (plain, bucketed):
+        whole, _ = of_hosts(make, 1, n=8)
+        first, state = of_hosts(make, 4)
+        second, _ = of_hosts(make, 2, state)
+        np.testing.assert_array_equal(whole, [*first, *second])
+
+
+def test_an_example_s_index_stays_with_it():
+    class Named(Numbers):
+        def __getitem__(self, index):
+            return {"x": np.int64(index), "index": f"clip {index}"}
+
+    batch = next(
+        batches(Named(5), batch_size=4, seed=0, random_maps=[lambda example, rng: {"x": example["x"]}])
+    )
+    assert batch["index"].tolist() == [f"clip {x}" for x in batch["x"]]
 
 
 def test_a_batch_that_doesn_t_divide_over_the_hosts_is_refused():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 
 import chex
 import jax
@@ -18,6 +19,7 @@ from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train.checkpoint import Checkpoints
 from sora_jax.train.loop import LoopConfig, train
 from sora_jax.train.state import initial_state
+from sora_jax.train.workdir import defaults_of
 
 
 class Numbers:
@@ -39,7 +41,7 @@ def loss_fn(params, batch, key):
     return jnp.mean(jnp.square(batch["x"] / 37.0 @ params["w"] - noise)), {}
 
 
-def run(folder, steps, config=None, evaluate=None):
+def run(folder, steps, config=None, evaluate=None, source=None):
     config = config or LoopConfig(
         steps=steps, batch_size=8, checkpoint_every=100, log_every=1, sample_every=1
     )
@@ -59,7 +61,7 @@ def run(folder, steps, config=None, evaluate=None):
         state_shardings=shardings,
         tx=tx,
         loss_fn=loss_fn,
-        data=batches(Numbers(), batch_size=8, seed=1, random_maps=[jitter]),
+        data=batches(source or Numbers(), batch_size=8, seed=1, random_maps=[jitter]),
         evaluate=evaluate,
     )
 
@@ -80,11 +82,15 @@ def test_sigterm_stops_with_a_checkpoint(tmp_path):
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
+        time.sleep(60 * (step == 3))  # a sheet that takes its time is left at once
+
+    began = time.monotonic()
     stopped = run(tmp_path / "run", 50, evaluate=evaluate)
-    assert int(stopped.step) == 4
+    assert time.monotonic() - began < 30
+    assert int(stopped.step) == 3
     config = LoopConfig(steps=50, batch_size=8, checkpoint_every=100, log_every=1, sample_every=1)
     checkpoints = Checkpoints(tmp_path / "run", dataclasses.asdict(config))
-    assert checkpoints.newest == 4
+    assert checkpoints.newest == 3
     checkpoints.close()
     whole = run(tmp_path / "whole", 6)
     resumed = run(tmp_path / "run", 6)
@@ -95,6 +101,37 @@ def test_a_folder_of_another_config_is_refused(tmp_path):
     run(tmp_path, 1)
     with pytest.raises(ValueError, match="ema_decay"):
         run(tmp_path, 2, LoopConfig(steps=2, batch_size=8, checkpoint_every=100, log_every=1, ema_decay=0.5))
+
+
+def test_a_folder_from_before_a_field_was_there_is_at_its_default(tmp_path):
+    run(tmp_path, 1)
+    path = tmp_path / "config.json"
+    written = json.loads(path.read_text())
+    before = {name: value for name, value in written.items() if name not in ("skip", "ema_decay")}
+    path.write_text(json.dumps(before))
+    run(tmp_path, 2)
+    assert json.loads(path.read_text()).keys() == written.keys()
+    path.write_text(json.dumps(before))
+    with pytest.raises(ValueError, match=r"ema_decay is 0\.999, here 0\.5"):
+        run(tmp_path, 3, LoopConfig(steps=3, batch_size=8, checkpoint_every=100, log_every=1, ema_decay=0.5))
+
+
+def test_defaults_of_a_config_reach_into_those_in_it():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Inner:
+        size: int
+        depth: int = 3
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Outer:
+        model: Inner
+        chosen: Inner = Inner(size=1, depth=4)
+        maybe: Inner | None = None
+        name: str = "a"
+
+    found = defaults_of(Outer(model=Inner(size=2), maybe=Inner(size=5)))
+    assert found == {"model.depth": 3, "chosen.size": 1, "chosen.depth": 4, "maybe.depth": 3, "name": "a"}
+    assert defaults_of(Outer(model=Inner(size=2)))["maybe"] is None
 
 
 def test_a_folder_with_a_run_in_it_is_refused(tmp_path):

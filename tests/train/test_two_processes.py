@@ -1,23 +1,29 @@
-"""Two processes train as one: each reads its part of the data, and a stop of one is a stop of both."""
+"""Two processes train as one: each reads its part of the data, a stop of one stops both, and a kill costs no bit."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
-from pathlib import Path
+import time
 
+import jax
 import numpy as np
+import pytest
+import two_processes
 from two_processes import STEPS, Numbers
 
 from sora_jax.data.pipeline import batches
+from sora_jax.parallel.hosts import missing
 
-SCRIPT = Path(__file__).parent / "two_processes.py"
 LONG = 600  # seconds, for a machine that is busy with something else
 
 
-def together(*arguments):
-    """Runs the script in two processes that know of each other; what they printed if one fails."""
+@contextlib.contextmanager
+def started(*arguments):
+    """The script in two processes that know of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -30,9 +36,9 @@ def together(*arguments):
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": "2",
     }
-    started = [
+    processes = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments],
+            [sys.executable, two_processes.__file__, *arguments],
             env={**shared, "JAX_PROCESS_ID": str(i)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -41,16 +47,46 @@ def together(*arguments):
         for i in range(2)
     ]
     try:
-        said = [process.communicate(timeout=LONG)[0] for process in started]
+        yield processes
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+
+
+def to_the_end(folder):
+    """What both processes found, run to their end; fails with what they printed if one fails."""
+    with started(folder) as processes:
+        said = [process.communicate(timeout=LONG)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    return [json.loads((folder / f"{i}.json").read_text()) for i in range(2)]
+
+
+def lines_of(folder):
+    path = folder / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def kill(folder, step, lag, first):
+    """Starts the run, or goes on with it, and kills its processes, `lag` seconds apart, when it has come to a step."""
+    with started(folder, "killed") as processes:
+        begun = time.monotonic()
+        while not (lines := lines_of(folder / "killed")) or json.loads(lines[-1])["step"] < step:
+            assert time.monotonic() - begun < LONG
+            assert processes[0].poll() is None, processes[0].communicate()[0]
+            time.sleep(0.002)
+        processes[first].kill()
+        time.sleep(lag)
+
+
+def figures(folder):
+    """Step, loss and what the batch held, of every step."""
+    return [[json.loads(line)[name] for name in ("step", "loss", "first")] for line in lines_of(folder)]
 
 
 def test_two_processes_are_one_run(tmp_path):
-    together(str(tmp_path))
-    first, second = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
+    draw = random.Random(0)
+    kill(tmp_path, draw.randint(8, 50), draw.uniform(0, 0.2), first=1)
+    first, second = to_the_end(tmp_path)
     assert (first["stopped"]["host"], second["stopped"]["host"]) == ([0, 2], [1, 2])
 
     # One was told to stop, both did, at the same step and long before the end.
@@ -58,15 +94,47 @@ def test_two_processes_are_one_run(tmp_path):
     for process in (first, second):
         assert process["whole"]["step"] == STEPS
         assert process["resumed"] == process["whole"]
+        assert process["killed"] == process["whole"]
+        read, own = process["read"]
+        assert own / 2 < read < 1.5 * own  # no other's shards; they are compressed a little
     assert first["whole"]["own"] != second["whole"]["own"]  # each holds its half of the weights
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    assert [step for step, *_ in figures(tmp_path / "whole")] == list(range(1, STEPS + 1))
 
-    # The loss is of both processes' examples.
-    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
-    parts = [next(batches(Numbers(), batch_size=8, seed=1, host=i, hosts=2))["x"] for i in range(2)]
-    assert len(parts[0]) == 4
-    metrics = json.loads(lines[0])
-    np.testing.assert_allclose(metrics["first"], np.concatenate(parts).mean(), rtol=1e-6)
+    # The loss is of both processes' examples, and theirs are those of one process.
+    alone = batches(Numbers(), batch_size=8, seed=1)
+    for _, _, mean in figures(tmp_path / "whole"):
+        np.testing.assert_allclose(mean, next(alone)["x"].mean(), rtol=1e-6)
+
+    # One process goes on from there.
+    two_devices = jax.devices()[:2]
+    gone_on = two_processes.run(tmp_path / "killed", STEPS, devices=two_devices, checkpoint_every=4)
+    assert gone_on["own"] == [*first["whole"]["own"], *second["whole"]["own"]]
+    assert gone_on["bits"] == first["whole"]["bits"]
+    two_processes.run(tmp_path / "killed", STEPS + 3, devices=two_devices)
+    for _, _, mean in figures(tmp_path / "killed")[STEPS:]:
+        np.testing.assert_allclose(mean, next(alone)["x"].mean(), rtol=1e-6)
 
     # The first process alone evaluates, on the whole moving average.
     evaluated = (tmp_path / "parts" / "metrics.jsonl").read_text()
     assert '"ema_entries": 16.0' in evaluated
+
+    # The one that hung is named.
+    name = f"process 1 on {socket.gethostname()}"
+    assert first["hung"].startswith(f"{name} didn't come to step 1 within 1 s")
+
+
+@pytest.mark.slow
+def test_twenty_kills_cost_no_bit(tmp_path):
+    steps = sorted(random.sample(range(5, STEPS), 20))  # a checkpoint is there
+    for step in steps:
+        kill(tmp_path, step, random.choice([0.0, random.uniform(0, 0.3)]), first=random.randrange(2))
+    for process in to_the_end(tmp_path):
+        assert process["killed"] == process["whole"]
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+
+
+def test_only_a_barrier_s_time_out_names_processes():
+    said = "DEADLINE_EXCEEDED: Barrier timed out. Id: b::0.\nSome timed out task names:\n3\n11\n\n\nRPC: /xla.Barrier"
+    assert missing(said) == [3, 11]
+    assert missing("UNAVAILABLE: Socket closed, code 14") == []

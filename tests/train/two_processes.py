@@ -1,4 +1,7 @@
-"""One of the processes of a run on two hosts; `test_two_processes.py` starts both. Arguments: the folder."""
+"""One of the processes of a run on two hosts; `test_two_processes.py` starts both.
+
+Arguments: the folder and, for a run that waits to be killed, the word "killed".
+"""
 
 import dataclasses
 import json
@@ -15,10 +18,13 @@ from flax import linen as nn
 
 from sora_jax.data.pipeline import batches
 from sora_jax.parallel import MeshConfig, data_host, make_mesh, start
+from sora_jax.train import loop
+from sora_jax.train.checkpoint import Checkpoints, checksum
 from sora_jax.train.loop import LoopConfig, train
 from sora_jax.train.state import initial_state
 
 STEPS = 60
+LARGE = 1024
 
 
 class Numbers:
@@ -28,7 +34,16 @@ class Numbers:
         return 37
 
     def __getitem__(self, index):
-        return {"x": np.full((4,), index / 37, np.float32)}
+        time.sleep(0.002)
+        return {"x": np.full((4,), index / 37, np.float32), "index": index}
+
+
+class Hanging(Numbers):
+    """The last of two processes stops reading for a while."""
+
+    def __getitem__(self, index):
+        time.sleep(0.6 * jax.process_index())
+        return super().__getitem__(index)
 
 
 def loss_fn(params, batch, key):
@@ -36,15 +51,20 @@ def loss_fn(params, batch, key):
     return jax.numpy.mean(error**2), {"first": batch["x"].mean()}
 
 
-def run(folder, steps, evaluate=None):
-    config = LoopConfig(steps=steps, batch_size=8, checkpoint_every=1000, log_every=1, sample_every=1)
-    mesh, tx = make_mesh(MeshConfig(data=1, fsdp=2)), optax.adamw(1e-2)
-
+def state_on(mesh, tx, size=4):
     def init():
-        axes = ("embed", "mlp")
-        return {"w": nn.with_logical_partitioning(nn.initializers.normal(), axes)(jax.random.key(0), (4, 4))}
+        axes = nn.with_logical_partitioning(nn.initializers.normal(), ("embed", "mlp"))
+        return {"w": axes(jax.random.key(0), (size, size))}
 
-    state, shardings = initial_state(init, tx, mesh)
+    return initial_state(init, tx, mesh)
+
+
+def run(folder, steps, evaluate=None, source=None, devices=None, **fields):
+    config = LoopConfig(
+        steps=steps, batch_size=8, **{"checkpoint_every": 1000, "log_every": 1, "sample_every": 1, **fields}
+    )
+    mesh, tx = make_mesh(MeshConfig(data=1, fsdp=2), devices), optax.adamw(1e-2)
+    state, shardings = state_on(mesh, tx)
     host, hosts = data_host(mesh)
     state = train(
         workdir=folder,
@@ -55,11 +75,11 @@ def run(folder, steps, evaluate=None):
         state_shardings=shardings,
         tx=tx,
         loss_fn=loss_fn,
-        data=batches(Numbers(), batch_size=8, seed=1, host=host, hosts=hosts),
+        data=batches(source or Numbers(), batch_size=8, seed=1, host=host, hosts=hosts, prefetch=1),
         evaluate=evaluate,
     )
-    (own,) = state.params["w"].addressable_shards
-    return {"step": int(state.step), "host": [host, hosts], "own": np.asarray(own.data).tolist()}
+    own = [np.asarray(part.data).tolist() for part in state.params["w"].addressable_shards]
+    return {"step": int(state.step), "host": [host, hosts], "own": own, "bits": int(checksum(state))}
 
 
 def stop_soon(state, step):
@@ -70,13 +90,51 @@ def stop_soon(state, step):
     return {"ema_entries": state.ema["w"].size}
 
 
-def main(folder: Path):
+def read_of(folder):
+    """Bytes that this process reads of files while it restores a state, and the bytes of its own part of that."""
+
+    def count():
+        lines = Path("/proc/self/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["rchar"])
+
+    state, _ = state_on(make_mesh(MeshConfig(data=1, fsdp=2)), optax.sgd(0.1), LARGE)
+    with Checkpoints(folder, {}) as checkpoints:
+        checkpoints.save(state, {"next_index": 0})
+        checkpoints.check(wait=True)
+        before = count()
+        checkpoints.restore(state)
+        read = count() - before
+    return read, sum(part.data.nbytes for leaf in jax.tree.leaves(state) for part in leaf.addressable_shards)
+
+
+def hang(folder):
+    """What the process that waited says of the one that hung."""
+    try:
+        run(folder, 3, source=Hanging(), host_timeout=1.0)
+    except Exception as error:
+        return str(error)
+
+
+def main(folder: Path, killed: str = ""):
+    loop.matmul_peak = lambda: 1e9  # its measure takes longer than these runs
     start()
-    found = {"whole": run(folder / "whole", STEPS)}
-    found["stopped"] = run(folder / "parts", STEPS, stop_soon)
-    found["resumed"] = run(folder / "parts", STEPS)
+    if killed:
+        run(folder / "killed", STEPS, checkpoint_every=4)
+        return
+    found = {
+        "whole": run(folder / "whole", STEPS),
+        "stopped": run(folder / "parts", STEPS, stop_soon),
+        "resumed": run(folder / "parts", STEPS),
+        "killed": run(folder / "killed", STEPS, checkpoint_every=4),
+        "read": read_of(folder / "large"),
+        "hung": hang(folder / "hung"),
+    }
     (folder / f"{jax.process_index()}.json").write_text(json.dumps(found))
+    while not (folder / "1.json").exists():  # the first process ends last: the others need it
+        time.sleep(0.05)
+    sys.stdout.flush()
+    os._exit(0)  # nothing more can be agreed on with one that hung
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,43 @@
+"""Convolutions of a clip whose frames and rows lie on different devices, and their gradients, are those of one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sora_jax.ops.conv import conv2d, conv3d, temporal_conv
+from sora_jax.ops.layout import lay_out
+from sora_jax.parallel import MeshConfig, make_mesh, spread
+
+CONVOLUTIONS = {
+    "3-D": (lambda x, k: conv3d(jnp.pad(x, ((0, 0), (2, 0), (0, 0), (0, 0), (0, 0))), k), (3, 3, 3, 4, 6)),
+    "2-D": (conv2d, (3, 3, 4, 6)),
+    "half the size": (functools.partial(conv2d, stride=2, padding=((0, 1), (0, 1))), (3, 3, 4, 6)),
+    "half the frames": (functools.partial(temporal_conv, stride=2), (3, 4, 6)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("axes", [{"context": 4, "tensor": 2}, {"context": 8}], ids=str)
+def test_a_convolution_of_parts_is_that_of_the_whole(name, axes):
+    convolve, shape = CONVOLUTIONS[name]
+    rng, mesh = np.random.default_rng(0), make_mesh(MeshConfig(data=1, **axes))
+    x, kernel = (rng.standard_normal(size, np.float32) for size in ((2, 9, 8, 6, 4), shape))
+
+    def value_and_gradients(x, kernel):
+        def loss(x, kernel):
+            y = lay_out(convolve(lay_out(x), kernel))
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, kernel)
+
+    def of_parts(x, kernel):
+        with spread(mesh):
+            return value_and_gradients(x, kernel)
+
+    whole, cut = jax.jit(value_and_gradients)(x, kernel), jax.jit(of_parts)(x, kernel)
+    for a, b in zip(jax.tree.leaves(cut), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+    assert len(cut[0][1].sharding.device_set) == 8
