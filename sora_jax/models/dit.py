@@ -56,8 +56,7 @@ class DiTConfig:
     eps: float = 1e-6
     remat: Literal["none", "dots", "offload", "attention", "full"] = "none"
     """What the backward pass recomputes of each block: nothing, all but the weights' matmuls (their results stay on
-    the device, or wait in the host's memory), all but self attention (where a kernel or a ring computes it), everything.
-    """
+    the device, or wait in the host's memory), all but self attention (where a kernel or a ring has it), everything."""
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
     prediction: Literal["velocity", "clean"] = "velocity"

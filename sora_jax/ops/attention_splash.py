@@ -71,7 +71,7 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
     )
     # The kernel was written for JAX's own promotion rules.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        # A `FullMask` would be looked through block by block, and listed in scalar memory, which a minute of video fills.
+        # A `FullMask` would be looked through block by block and listed in scalar memory, which long clips fill.
         every_block = masks.MaskInfo(None, None, None, None, None)
         attend = kernel.SplashAttentionKernel(
             *(every_block, every_block, every_block),

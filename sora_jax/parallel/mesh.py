@@ -81,19 +81,26 @@ def _arranged(devices: list, sizes: list[int]) -> np.ndarray:
     return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices)
 
 
-def mesh_of(shards: int) -> Mesh | None:
-    """The mesh of so many devices that cuts heads and FFN columns, for one clip at a time; None for one device.
+def mesh_of(shards: int, context: int = 1) -> Mesh | None:
+    """The mesh of shards x context devices, for one clip at a time: `shards` cuts heads and FFN columns, `context`
+    tokens. None for one device.
 
     Raises ValueError if there are fewer devices.
     """
     devices = jax.devices()
-    if not 1 <= shards <= len(devices):
-        raise ValueError(
-            f"shards is {shards} and must be from 1 to the {len(devices)} devices that there are."
-        )
-    if shards == 1:
+    for name, value, most in (
+        ("shards", shards, len(devices)),
+        ("context", context, len(devices) // max(shards, 1)),
+    ):
+        if not 1 <= value <= most:
+            beside = f" with {shards} shards" if name == "context" and shards > 1 else ""
+            raise ValueError(
+                f"{name} is {value} and must be from 1 to {f'{most}{beside}, by ' if beside else ''}the "
+                f"{len(devices)} devices that there are."
+            )
+    if shards * context == 1:
         return None
-    return make_mesh(MeshConfig(data=1, tensor=shards), devices[:shards])
+    return make_mesh(MeshConfig(data=1, context=context, tensor=shards), devices[: shards * context])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

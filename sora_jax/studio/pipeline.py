@@ -16,6 +16,7 @@ from sora_jax.media import Clip
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
+from sora_jax.parallel.context import Method
 from sora_jax.studio import precision, programs
 from sora_jax.studio.image import Known, Picture, aspect_of, check_pictures, known_of, pixels_of
 from sora_jax.studio.memory import SHARE, check_memory, device_memory, held_bytes, plan_tiles
@@ -37,11 +38,12 @@ def load(
     dtype: Any = "float32",
     quantize: str | None = None,
     offload: bool | None = None,
+    attention: Method = "ulysses_ring",
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over
-    (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
+    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over, and, along
+    its context axis, a clip's tokens (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
@@ -49,7 +51,7 @@ def load(
     if lora:
         dit = load_loras(checkpoint.params["dit"], lora)
         checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
-    return Pipeline(checkpoint, dtype, quantize, offload)
+    return Pipeline(checkpoint, dtype, quantize, offload, mesh and (mesh, attention))
 
 
 def _world(config: ModelConfig) -> str:
@@ -72,6 +74,7 @@ class Pipeline:
         quantize: int8 or fp8, of the weights of both networks' blocks (needs the extra `quantize`).
         offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
             not given, where all parameters would fill more than half of the device.
+        spread_over: the mesh that the parameters lie on, and how tokens on different devices of its context axis meet.
     """
 
     def __init__(
@@ -80,8 +83,9 @@ class Pipeline:
         dtype: Any = jnp.float32,
         quantize: str | None = None,
         offload: bool | None = None,
+        spread_over: tuple[jax.sharding.Mesh, Method] | None = None,
     ):
-        self.config = checkpoint.config
+        self.config, self.spread_over = checkpoint.config, spread_over
         self.tokenizer = checkpoint.tokenizer
         self.dtype, self.quantized = jnp.dtype(dtype), quantize
         params = precision.quantize(checkpoint.params, quantize) if quantize else checkpoint.params
@@ -324,7 +328,7 @@ class Pipeline:
             scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore
             against = negative._replace(image=known.tokens, beside=known.beside)
             cond = Guided(positive=cond, negative=against, scale=scale)  # pyright: ignore
-        options = {"config": config.dit, "dtype": self.dtype}
+        options: dict[str, Any] = {"config": config.dit, "dtype": self.dtype}
         if request.cache is not None:
             generation = programs.remember(self.params["dit"], generation, cond, request.cache, **options)
         yield generation
@@ -336,7 +340,10 @@ class Pipeline:
             if expert != before:
                 generation = forget(generation)
             generation = programs.advance(
-                self.params[expert], generation, cond, np.int32(1), request.cache, whole=whole, **options
+                *(self.params[expert], generation, cond, np.int32(1), request.cache),
+                whole=whole,
+                spread_over=self.spread_over,
+                **options,
             )
             yield jax.block_until_ready(generation)
 

@@ -3,11 +3,13 @@
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
 """
 
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sora_jax.diffusion import (
     FirstBlock,
@@ -27,6 +29,8 @@ from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
+from sora_jax.parallel import spread
+from sora_jax.parallel.context import Method
 
 __all__ = [
     "Told",
@@ -164,7 +168,7 @@ def remember(
     return prepare(generation, _velocity(params, cond, cache, config, dtype, False), cond)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype", "whole"))
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "whole", "spread_over"))
 def advance(
     params: Any,
     generation: Generation,
@@ -175,12 +179,15 @@ def advance(
     config: DiTConfig,
     dtype: Any,
     whole: bool = False,
+    spread_over: tuple[Mesh, Method] | None = None,
 ) -> Generation:
     """`steps` (an array: one program for any number) more; cond: `Told`, or `Guided` of two.
 
     cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
+    spread_over: the mesh that a clip's tokens are cut over, and how those on different devices meet.
     """
-    return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
+    with spread(*spread_over) if spread_over else contextlib.nullcontext():
+        return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
