@@ -2,8 +2,8 @@
 
 Of an operand of m bytes on each of g devices, a device sends
     all-gather (g-1)·m,   reduce-scatter and all-to-all (g-1)/g·m,   all-reduce 2·(g-1)/g·m,   collective-permute m,
-the least that any algorithm sends. Where a group lies in S slices, the slices first work within, and then exchange each
-device's share over the data centre's network.
+the least that any algorithm sends. Across slices TPU's compiler hands arrays to the hosts, which exchange them over the
+data centre's network: a `send` that names its transfer, of g slices.
 """
 
 import dataclasses
@@ -20,6 +20,13 @@ from sora_jax.evals.plan.topology import Topology
 __all__ = ["KINDS", "Collective", "collectives", "groups_of", "total_bytes"]
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+TRANSFERS = {
+    "ALL_GATHER": "all-gather",
+    "REDUCE_SCATTER": "reduce-scatter",
+    "ALL_REDUCE": "all-reduce",
+    "ALL_TO_ALL": "all-to-all",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +35,12 @@ class Collective:
 
     kind: str
     runs: float
-    ici_bytes: float
+    ici_bytes: float = 0.0
     """Bytes that a device sends within its slice, in all runs."""
-    dcn_bytes: float
+    dcn_bytes: float = 0.0
     """Bytes that a device sends to other slices, in all runs."""
-    ici_seconds: float
-    dcn_seconds: float
+    ici_seconds: float = 0.0
+    dcn_seconds: float = 0.0
 
 
 def groups_of(attributes: str) -> list[list[int]]:
@@ -82,17 +89,56 @@ def _along(ids: np.ndarray, names: list[str], chosen: str) -> list[list[int]]:
 def collectives(program: Program, devices: Sequence[Any], topology: Topology) -> Iterator[Collective]:
     """Every collective of the program, compiled for `devices` in the order of its mesh."""
     places = [_place(device, topology) for device in devices]
+    fused, started = _fused(program)
     for name, runs in program.runs.items():
         computation = program.computations[name]
+        starts = _starts(computation)
         for instruction in computation.values():
+            operand = sum(array.bytes for array in _operands(computation, instruction))
+            if transfer := TRANSFER.search(instruction.attributes):
+                if instruction.kind == "send":
+                    yield _between_slices(TRANSFERS.get(transfer[1], KINDS[-1]), runs, operand, topology)
+                continue
             kind = instruction.kind.removesuffix("-start")
             if kind not in KINDS:
                 continue
+            if name in fused and not starts and (kind, _channel(instruction)) in started:
+                continue  # the rest of one that another fusion has started
             if kind == "all-reduce" and "all-reduce-scatter" in name:
                 kind = "reduce-scatter"  # TPU's compiler keeps it as an all-reduce and a slice, fused
-            operand = sum(array.bytes for array in _operands(computation, instruction))
-            groups = groups_of(instruction.attributes) or [list(range(len(places)))]
-            yield _costs(kind, runs, operand, groups, places, topology)
+            groups = groups_of(instruction.attributes) or [list(range(len(places) // topology.slices))]
+            yield _within_slice(
+                kind, runs, operand, [[places[i] for i in group] for group in groups], topology
+            )
+
+
+def _fused(program: Program) -> tuple[set[str], set[tuple[str, str]]]:
+    """Computations that are fusions' bodies, and kind and channel of the collectives that one of them starts while others
+    go on with it between their own work."""
+    fused = {
+        called
+        for name in program.runs
+        for instruction in program.computations[name].values()
+        if instruction.kind == "fusion"
+        for called, _ in program.calls(name, instruction)
+    }
+    started = {
+        (instruction.kind, _channel(instruction))
+        for name in fused
+        if _starts(program.computations[name])
+        for instruction in program.computations[name].values()
+        if instruction.kind in KINDS
+    }
+    return fused, started
+
+
+def _starts(computation: dict[str, Instruction]) -> bool:
+    return any('"AsyncCollectiveStart"' in one.attributes for one in computation.values())
+
+
+def _channel(instruction: Instruction) -> str:
+    found = re.search(r"channel_id=(\d+)", instruction.attributes)
+    return found[1] if found else ""
 
 
 def _operands(computation: dict[str, Instruction], instruction: Instruction) -> list[Array]:
@@ -100,36 +146,14 @@ def _operands(computation: dict[str, Instruction], instruction: Instruction) -> 
     return [array for one in known for array in one.arrays]
 
 
-def _place(device: Any, topology: Topology) -> tuple[int, ...]:
-    """(slice, coordinates of the chip)."""
+Place = tuple[int, ...]
+"""Slice, and coordinates of the chip in it."""
+
+
+def _place(device: Any, topology: Topology) -> Place:
     if topology.generation is None:
         return 0, device.id
     return getattr(device, "slice_index", None) or 0, *device.coords[: len(topology.shape)]
-
-
-def _costs(kind, runs, operand, groups, places, topology) -> Collective:
-    if kind == "collective-permute":
-        return _permute(runs, operand, groups, places, topology)
-    slices = {place[0] for place in (places[i] for i in groups[0])}
-    outer, inner = len(slices), len(groups[0]) // len(slices)
-    # In a slice first; then each device holds its share of what the slices exchange.
-    inside = _sent(kind, operand * (outer if kind == "all-gather" else 1), inner)
-    share = operand if kind in ("all-gather", "all-to-all") else operand / inner
-    across = _sent(kind, share, outer)
-    seconds = across_seconds = 0.0
-    if generation := topology.generation:
-        together = generation.chip.devices
-        if bandwidth := _bandwidth([places[i] for i in groups[0]], topology):
-            seconds = inside * together / bandwidth
-        across_seconds = across * together / generation.data_centre_bandwidth
-    return Collective(
-        kind=kind,
-        runs=runs,
-        ici_bytes=runs * inside,
-        dcn_bytes=runs * across,
-        ici_seconds=runs * seconds,
-        dcn_seconds=runs * across_seconds,
-    )
 
 
 def _sent(kind: str, operand: float, g: int) -> float:
@@ -140,37 +164,42 @@ def _sent(kind: str, operand: float, g: int) -> float:
             "reduce-scatter": (g - 1) / g,
             "all-to-all": (g - 1) / g,
             "all-reduce": 2 * (g - 1) / g,
+            "collective-permute": 1,
         }[kind]
     )
 
 
-def _bandwidth(group: list[tuple[int, ...]], topology: Topology) -> float:
-    """Bytes a second that a chip sends to the others of its group: over both links of each side along which the group
-    reaches, or one where the side is no ring. 0 for a group within a chip."""
-    assert topology.generation
+def _within_slice(
+    kind: str, runs: float, operand: float, groups: list[list[Place]], topology: Topology
+) -> Collective:
+    """Groups are alike, so the first tells; of a permute, whose groups are pairs, one that moves anything."""
+    if kind == "collective-permute":
+        groups = [pair for pair in groups if pair[0] != pair[1]]
+        sent, links = (operand, 1) if groups else (0.0, 1)
+    else:
+        sent, links = _sent(kind, operand, len(groups[0])), _links(groups[0], topology)
+    seconds = 0.0
+    if topology.generation and links:
+        seconds = sent * topology.generation.chip.devices / (links * topology.generation.link_bandwidth)
+    return Collective(kind=kind, runs=runs, ici_bytes=runs * sent, ici_seconds=runs * seconds)
+
+
+def _links(group: list[Place], topology: Topology) -> int:
+    """Links over which a chip sends to the others of its group: both of each side along which the group reaches, or one
+    where the side is no ring. 0 for a group within a chip."""
     links = 0
     for side, extent in enumerate(topology.shape, start=1):
-        if len({place[side] for place in group if place[0] == group[0][0]}) > 1:
+        if topology.generation and len({place[side] for place in group}) > 1:
             links += 2 if topology.generation.wraps(extent) else 1
-    return links * topology.generation.link_bandwidth
+    return links
 
 
-def _permute(runs, operand, pairs, places, topology) -> Collective:
-    """Each device sends to one other, over one link."""
-    moved = [(places[a], places[b]) for a, b in pairs if places[a] != places[b]]
-    crossing = any(a[0] != b[0] for a, b in moved)
-    inside = operand if any(a[0] == b[0] for a, b in moved) else 0
-    across = operand if crossing else 0
-    generation = topology.generation
-    together = generation.chip.devices if generation else 0
-    return Collective(
-        kind="collective-permute",
-        runs=runs,
-        ici_bytes=runs * inside,
-        dcn_bytes=runs * across,
-        ici_seconds=runs * inside * together / generation.link_bandwidth if generation else 0.0,
-        dcn_seconds=runs * across * together / generation.data_centre_bandwidth if generation else 0.0,
-    )
+def _between_slices(kind: str, runs: float, operand: float, topology: Topology) -> Collective:
+    sent = _sent(kind, operand, topology.slices)
+    seconds = 0.0
+    if generation := topology.generation:
+        seconds = sent * generation.chip.devices / generation.data_centre_bandwidth
+    return Collective(kind=kind, runs=runs, dcn_bytes=runs * sent, dcn_seconds=runs * seconds)
 
 
 def total_bytes(found: Sequence[Collective]) -> dict[str, dict[str, float]]:

@@ -56,7 +56,7 @@ def _chip(name: str) -> Chip:
 
 
 # Interconnect: "bidirectional ICI bandwidth per chip", halved and shared by the ports; data centre network: "per chip",
-# or "per Pod" over its chips. Prices: on demand in US regions, as cloud.google.com/tpu/pricing listed them in 2025; look
+# or "per Pod" over its chips. Prices: on demand in US regions, as cloud.google.com/tpu/pricing had them in 2025; look
 # there before you book, and give --price.
 GENERATIONS = {
     generation.name: generation
@@ -228,8 +228,9 @@ def devices_of(topology: Topology) -> list[Any]:
         raise ValueError("to compile for TPUs takes libtpu, without a TPU too: pip install 'sora_jax[tpu]'.")
     from jax.experimental import topologies
 
-    # libtpu looks for the machine it is on; these tell it that it is on none.
+    # libtpu looks for the machine it is on, and wants it for itself: these tell it that it is on none.
     for name, value in {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_ACCELERATOR_TYPE": "v5p-8",
