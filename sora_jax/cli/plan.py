@@ -52,6 +52,8 @@ class Args:
     """Try meshes, remats and parts, and rank them."""
     tries: int = 8
     """How many of them to compile, the most promising first."""
+    hlo: Path | None = None
+    """Also write the compiled program's text here; not with --search."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON in place of tables; a list with --search."""
 
@@ -115,7 +117,8 @@ def _mesh(args: Args, work: Any) -> Any:
 def _plan(args: Args, work: Any, topology: Any) -> Any:
     from sora_jax.evals.plan.plan import make_plan
 
-    return make_plan(work, topology, str(args.experiment), samples=args.samples, price=args.price)
+    hlo = None if args.search else args.hlo
+    return make_plan(work, topology, str(args.experiment), samples=args.samples, price=args.price, hlo=hlo)
 
 
 def _search(args: Args, work: Any, topology: Any, status: Any) -> list[Any]:

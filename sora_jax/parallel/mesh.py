@@ -72,13 +72,14 @@ def _arranged(devices: list, sizes: list[int]) -> np.ndarray:
         return np.asarray(devices).reshape(sizes)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return mesh_utils.create_device_mesh(sizes, devices)
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     if sizes[0] % slices:
         raise ValueError(
             f"data={sizes[0]} on {slices} slices: they share a slow network, which only the data axis may cross, so "
             f"choose a multiple of {slices}."
         )
-    return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices)
+    inside, across = [sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1]
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
 def mesh_of(shards: int, context: int = 1) -> Mesh | None:

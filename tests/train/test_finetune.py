@@ -15,13 +15,11 @@ from flax import linen as nn
 from sora_jax.data.clips import ClipsConfig
 from sora_jax.media import Clip
 from sora_jax.models.lora import LoRAConfig, apply_lora
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train import finetune
 from sora_jax.train.abstract import abstract_step
 from sora_jax.train.finetune import FineTuneRun, finetune_loss, prepare_clips, run_finetune
-from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState
-from sora_jax.train.step import train_step
+from sora_jax.train.optimizer import OptimizerConfig
 
 PARAMETERS = {"wan2_1_t2v_1_3b": 1_418_996_800, "wan2_1_t2v_14b": 14_288_491_584}
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments" / "train").glob("wan*.py"))

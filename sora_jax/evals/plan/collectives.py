@@ -113,8 +113,8 @@ def collectives(program: Program, devices: Sequence[Any], topology: Topology) ->
 
 
 def _fused(program: Program) -> tuple[set[str], set[tuple[str, str]]]:
-    """Computations that are fusions' bodies, and kind and channel of the collectives that one of them starts while others
-    go on with it between their own work."""
+    """Computations that are fusions' bodies, and kind and channel of the collectives that one of them starts while
+    others go on with it between their own work."""
     fused = {
         called
         for name in program.runs

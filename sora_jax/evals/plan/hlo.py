@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Iterator
 
 __all__ = ["Array", "Instruction", "Program", "parse_hlo"]
 
@@ -152,12 +153,12 @@ def parse_hlo(text: str) -> Program:
     """The program of `compiled.as_text()`. Raises ValueError if there is none in it."""
     computations: dict[str, dict[str, Instruction]] = {}
     entry, current = "", None
-    for line in text.splitlines():
+    for line in _lines(text):
         if current is None:
             if line.endswith("{") and " -> " in line and (header := _HEADER.match(line)):
                 current = computations.setdefault(header[2], {})
                 entry = header[2] if header[1] else entry
-        elif line.startswith("}"):
+        elif line == "}":
             current = None
         elif found := _INSTRUCTION.match(line):
             instruction = _instruction(found[2], line[found.end() :], bool(found[1]))
@@ -165,6 +166,20 @@ def parse_hlo(text: str) -> Program:
     if not entry:
         raise ValueError("the text is no compiled program: it has no ENTRY computation.")
     return Program(computations, entry)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The text's lines, each with those that go on with it: notes on kernels are written over several."""
+    inside, whole = False, ""
+    for line in text.splitlines():
+        if inside and line != "}" and not line.startswith(" "):
+            whole += line
+            continue
+        if whole:
+            yield whole
+        whole = line
+        inside = line != "}" and (inside or (line.endswith("{") and " -> " in line))
+    yield whole
 
 
 def _instruction(name: str, rest: str, root: bool) -> Instruction:

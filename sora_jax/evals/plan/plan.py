@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -80,9 +81,17 @@ class OutOfMemory(Exception):
 
 
 def make_plan(
-    work: Work, topology: Topology, name: str, *, samples: int | None = None, price: float | None = None
+    work: Work,
+    topology: Topology,
+    name: str,
+    *,
+    samples: int | None = None,
+    price: float | None = None,
+    hlo: Path | None = None,
 ) -> Plan:
     """Compiles the experiment's own program for the topology and reads off what it would take.
+
+    `hlo` is where the compiled program's text is written, for a closer look.
 
     Raises ValueError for a mesh that isn't the topology's, or a batch that the mesh doesn't divide.
     """
@@ -119,6 +128,10 @@ def make_plan(
             compile_seconds=time.perf_counter() - start,
         )
     compile_seconds = time.perf_counter() - start
+    if hlo is not None:
+        temporary = hlo.with_name(f".{hlo.name}.part")
+        temporary.write_text(compiled.as_text(), encoding="utf-8")
+        temporary.replace(hlo)
     memory = _memory(compiled.memory_analysis(), held, together)
     total = sum(memory.values()) - memory["host"]
     figures = _figures(program, traced, compiled, list(mesh.devices.flat), topology)

@@ -1,4 +1,4 @@
-"""Compiles small programs for TPUs and stores their text, without what no test reads: needs the [tpu] extra, and no TPU.
+"""Compiles small programs for TPUs and stores their text, but for what no test reads. Needs the [tpu] extra, no TPU.
 
 JAX_PLATFORMS=cpu python tests/evals/plan/make_programs.py
 """

@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import pytest
+from make_programs import FOLDER, PROGRAMS, ROWS, SIZE, TURNS, WIDTH
 
 from sora_jax.evals.plan.collectives import collectives, groups_of, total_bytes
 from sora_jax.evals.plan.hlo import parse_hlo
 from sora_jax.evals.plan.topology import parse_topology
 from sora_jax.evals.plan.work import memory_bytes, product_flops
-
-from make_programs import FOLDER, PROGRAMS, ROWS, SIZE, TURNS, WIDTH
 
 
 def read(name):
@@ -105,6 +104,23 @@ def test_convolutions_count_only_taps_that_meet_something():
         pytest.skip("this backend has another kernel for it")
     met = 3 * 8 - 2  # of each side's three taps at eight places, one misses at either end
     assert product_flops(parse_hlo(text)) == 2 * 2 * 5 * 7 * met * met
+
+
+def test_notes_on_a_kernel_end_no_computation():
+    """As TPU's compiler writes them: over several lines, one of which starts with braces."""
+    text = """HloModule m
+
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  %kernel = f32[8]{0} custom-call(%p), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"block": 512
+}}, metadata={op_name="x"}
+  ROOT %sum = f32[8]{0} all-reduce(%kernel), replica_groups={{0,1}}
+}
+"""
+    (body,) = parse_hlo(text).computations.values()
+    assert list(body) == ["p", "kernel", "sum"]
+    assert 'op_name="x"' in body["kernel"].attributes
 
 
 def test_what_is_no_program():

@@ -99,12 +99,13 @@ def test_a_sampling_step(monkeypatch):
     plan = make_plan(SAMPLE, parse_topology("cpu:4"), "tiny")
     assert plan.settings["steps"] == tiny_wan.WORDS.defaults.steps
     # A guided step is two evaluations of the denoiser.
-    latents = tiny_wan.WORDS.vae.latent_shape(5, 16, 16)
-    tokens = latents[0] * latents[1] * latents[2] // math.prod(tiny_wan.WORDS.dit.patch)
-    dit = tiny_wan.WORDS.dit
-    products = 2 * tokens * dit.depth * (6 * dit.width**2 + 2 * dit.width * dit.ffn_width)
-    attention = 4 * tokens**2 * dit.width * dit.depth
-    assert plan.flops_per_step == pytest.approx(2 * (products + attention), rel=0.5)
+    latents, dit = tiny_wan.WORDS.vae.latent_shape(5, 16, 16), tiny_wan.WORDS.dit
+    tokens, text = math.prod(latents[:3]) // math.prod(dit.patch), tiny_wan.WORDS.text.max_length
+    products = tokens * (6 * dit.width**2 + 2 * dit.width * dit.ffn_width) + text * 2 * dit.width**2
+    attention = 2 * tokens * (tokens + text) * dit.width
+    embedding = text * (dit.text_width + dit.width) * dit.width
+    expected = 2 * 2 * (dit.depth * (products + attention) + embedding)
+    assert plan.flops_per_step == pytest.approx(expected, rel=0.05)
     assert plan.memory["latents"] > 0
 
 

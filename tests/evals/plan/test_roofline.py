@@ -42,7 +42,10 @@ def test_chip_hours_and_dollars():
 
 
 def test_the_compiler_s_refusal_is_read():
-    message = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 23.50G of 15.75G hbm. Exceeded hbm capacity by 7.75G."
+    message = (
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 23.50G of "
+        "15.75G hbm. Exceeded hbm capacity by 7.75G."
+    )
     refusal = out_of_memory(message)
     assert (refusal.needed, refusal.limit) == (int(23.5 * 2**30), int(15.75 * 2**30))
     assert out_of_memory("INTERNAL: something else") is None
