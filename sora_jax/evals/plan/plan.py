@@ -21,6 +21,10 @@ from sora_jax.train.flops import work_of
 
 __all__ = ["OutOfMemory", "Plan", "make_plan"]
 
+REFUSALS = (
+    re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm"),
+    re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"),
+)
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "": 1}
 
 
@@ -240,10 +244,11 @@ def _compile(lowered: Any) -> Any:
 
 def out_of_memory(message: str) -> OutOfMemory | None:
     """What a compiler's error says of memory; None if it is about something else."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm", message)
+    found = next((match for pattern in REFUSALS if (match := pattern.search(message))), None)
     if not found:
         return None
-    return OutOfMemory(int(float(found[1]) * UNITS[found[2]]), int(float(found[3]) * UNITS[found[4]]))
+    needed, limit = (int(float(found[i]) * UNITS[found[i + 1]]) for i in (1, 3))
+    return OutOfMemory(needed, limit)
 
 
 def _libtpu() -> str | None:

@@ -48,4 +48,9 @@ def test_the_compiler_s_refusal_is_read():
     )
     refusal = out_of_memory(message)
     assert (refusal.needed, refusal.limit) == (int(23.5 * 2**30), int(15.75 * 2**30))
+    early = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (512.00G) exceeds "
+        "available HBM (95.74G)."
+    )
+    assert (out_of_memory(early).needed, out_of_memory(early).limit) == (512 * 2**30, int(95.74 * 2**30))
     assert out_of_memory("INTERNAL: something else") is None
