@@ -1,6 +1,6 @@
 """Draws what a chip sends in a step against the number of chips, each chip's work staying the same.
 
-python docs/make_weak_scaling.py experiments/train/wan2_1_1_3b_480p.py docs/weak_scaling.png v6e-16 v6e-64 v6e-256 4xv6e-256
+python docs/make_weak_scaling.py experiments/train/wan2_1_1_3b_480p.py docs/weak_scaling.png v6e-16 v6e-64 v6e-256
 
 Each topology's plan is compiled, which takes minutes, and kept beside the picture as JSON: the same command again draws
 what is there and compiles what is missing. Needs the [tpu] and [plots] extras, and no TPU.

@@ -59,6 +59,10 @@ class _Count:
 
     def equation(self, equation: Any) -> Work:
         name, params = equation.primitive.name, equation.params
+        if not equation.outvars:
+            return (
+                Work()
+            )  # what rematerialisation leaves of a call whose results were kept; compilers drop it
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
             k = math.prod(equation.invars[0].aval.shape[i] for i in contracted)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
+from sora_jax.models.dit import REMAT
 from sora_jax.ops.attention import attention
+from sora_jax.ops.attention_splash import splash
 from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train.flops import count_flops, work_of
 
@@ -32,6 +34,18 @@ def test_the_kernel_s_backward_pass_computes_logits_twice(attended):
     assert forward.kernel_flops == forward.flops == 2 * PRODUCT
     # dq: logits, dP, dQ; dk and dv: logits, dP, dK, dV.
     assert backward.kernel_flops == (2 + 3 + 4) * PRODUCT
+
+
+def test_a_kept_answer_isn_t_computed_again():
+    q = jax.ShapeDtypeStruct((B, N, K, E), jnp.bfloat16)
+
+    def kernel_products(policy):
+        attend = jax.checkpoint(lambda q: jnp.sin(splash(jnp.sin(q), q, q, scale=0.1)), policy=policy)
+        jaxpr = jax.make_jaxpr(jax.grad(lambda q: jnp.sum(attend(q).astype(jnp.float32))))(q)
+        return work_of(jaxpr.jaxpr, "tpu").kernel_flops / PRODUCT
+
+    assert kernel_products(REMAT["full"]) == 2 + 2 + 7
+    assert kernel_products(REMAT["attention"]) == 2 + 7
 
 
 def test_the_kernel_s_bytes_are_its_blocks(attended):

@@ -30,7 +30,7 @@ RUN = FineTuneRun(
     batch_size=8,
     mesh=MeshConfig(data=1, fsdp=4, context=2),
 )
-SAMPLE = Sample(prompts=("a",), model="words", size="16x16", seconds=0.5, fps=8.0, context=2, shards=2)
+SAMPLE = Sample(prompts=("a",), model="words", size="16x16", seconds=0.625, fps=8.0, context=2, shards=2)
 
 
 @pytest.fixture(scope="module")
