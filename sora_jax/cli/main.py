@@ -73,6 +73,10 @@ COMMANDS = {
         "Write a checkpoint in another layout.",
         "sora-jax convert runs/dit/weights exported --format diffusers",
     ),
+    "plan": Command(
+        "Say what an experiment needs and costs on TPUs, without them.",
+        "sora-jax plan experiments/train/wan2_1_14b_720p.py --topology v5p:4x4x4",
+    ),
     "eval": Command("Measure how well a model follows prompts.", "sora-jax eval playground --count 200"),
     "parity": Command(
         "Compare a published checkpoint with diffusers, network by network.",

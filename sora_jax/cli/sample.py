@@ -6,11 +6,10 @@ sora-jax sample experiments/sample/playground_gallery.py --seed 7 --guidance 3
 """
 
 import dataclasses
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 __all__ = ["main"]
 
@@ -30,24 +29,6 @@ class _Settings:
     ending: str
 
 
-def _read(path: Path) -> tuple[Any, str]:
-    """The file's SAMPLE and docstring."""
-    from sora_jax.studio.sample import Sample, Script
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no experiment {path}: give a Python file that sets SAMPLE.")
-    if path.suffix != ".py":
-        raise ValueError(f"{path} is no Python file: give one that sets SAMPLE.")
-    try:
-        names = runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise ValueError(f"{path} line {error.lineno} isn't Python: {error.msg}.") from error
-    sample = names.get("SAMPLE")
-    if not isinstance(sample, Sample | Script):
-        raise ValueError(f"{path} sets no SAMPLE = Sample(...): see experiments/sample for examples.")
-    return sample, names.get("__doc__") or ""
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs `sora-jax sample FILE ...`; prints the paths of what it wrote."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -55,8 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     import tyro
 
+    from sora_jax.studio.sample import read_sample
+
     file = Path(arguments[0])
-    sample, about = _read(file)
+    sample, about = read_sample(file)
     make = getattr(sample, "make", None)
     if make is not None:
         # A function is no option.
@@ -87,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
         pipeline = load(script.model, dtype=script.dtype)
         print(*run_script(script, pipeline, args.out), sep="\n")
         return 0
-    pipeline = load(args.sample.model, mesh=mesh_of(args.sample.shards), dtype=args.sample.dtype)
+    mesh = mesh_of(args.sample.shards, args.sample.context)
+    pipeline = load(args.sample.model, mesh=mesh, dtype=args.sample.dtype, attention=args.sample.attention)
     with bar(unit="clip steps") as report:
         paths = run_sample(args.sample, pipeline, args.out, report)
     print(*paths, sep="\n")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sora_jax.ops.attention import attention, self_attention_by
+from sora_jax.ops.attention import Spread, attention, spread_by
 from sora_jax.ops.layout import laid_out_by
 from sora_jax.parallel.ring import Ring, ring_attention
 from sora_jax.typing import Array
@@ -39,16 +39,20 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
     """
 
-    def implementation(q, k, v, mask, segments, scale):
+    def own(q, k, v, mask, segments, scale):
         return context_attention(
             q, k, v, mask, segments, scale, mesh=mesh, method=method, whole_batch=whole_batch
         )
 
+    def cross(q, k, v, mask, segments, scale):
+        return cross_attention(q, k, v, mask, segments, scale, mesh=mesh)
+
     # XLA cuts its own attention over batch and heads by itself; TPU's kernel has to be told.
-    alone = mesh.size == 1 or (mesh.shape["context"] == 1 and mesh.devices.flat[0].platform != "tpu")
+    tpu = mesh.devices.flat[0].platform == "tpu"
+    alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     within = mesh.shape["context"] * mesh.shape["tensor"] > 1
     layout = functools.partial(_lay_out, mesh=mesh) if within else None
-    with self_attention_by(None if alone else implementation), laid_out_by(layout):
+    with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 
 
@@ -59,6 +63,44 @@ def _lay_out(x: Array, mesh: Mesh) -> Array:
         devices = math.prod(mesh.shape[axis] for axis in axes)
         cuts.append(None if size < devices or (even and size % devices) else axes)
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*cuts)))
+
+
+def cross_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    *,
+    mesh: Mesh,
+) -> Array:
+    """Attention of queries [b, n, k, e], cut as `context_attention` cuts them, to keys that every one of the context
+    axis's devices holds whole. What the mesh doesn't divide stays whole too.
+
+    Its other arguments are those of `ops.attention`.
+    """
+    copies, parts, columns = _copies(mesh), mesh.shape["context"], mesh.shape["tensor"]
+    rows = ("data", "fsdp") if q.shape[0] % copies == 0 else None
+    tokens = "context" if q.shape[1] % parts == 0 else None
+    heads = "tensor" if q.shape[2] % columns == 0 else None
+    marks = None if segments is None else (PartitionSpec(rows, tokens), PartitionSpec(rows))
+
+    def local(q, k, v, mask, segments):
+        return attention(q, k, v, mask, scale=scale, segments=segments)
+
+    queries, keys = PartitionSpec(rows, tokens, heads), PartitionSpec(rows, None, heads)
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(queries, keys, keys, None if mask is None else PartitionSpec(rows), marks),
+        out_specs=queries,
+        check_vma=False,
+    )(q, k, v, mask, segments)
+
+
+def _copies(mesh: Mesh) -> int:
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def context_attention(
@@ -87,8 +129,7 @@ def context_attention(
         ValueError: a batch or a number of heads that the mesh doesn't divide. Any n is taken: it is padded.
     """
     b, n, heads, e = q.shape
-    copies, parts = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
-    tokens, marks = TOKENS, MARKS
+    copies, parts, tokens, marks = _copies(mesh), mesh.shape["context"], TOKENS, MARKS
     if whole_batch and b % copies:
         copies, tokens, marks = 1, PartitionSpec(None, *TOKENS[1:]), PartitionSpec(None, *MARKS[1:])
     exchanged = _check(method, b, heads, copies, parts, mesh.shape["tensor"])

@@ -19,7 +19,7 @@ AXES = ("data", "fsdp", "context", "tensor")
 
 LOGICAL_TO_MESH: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
+    ("embed", ("fsdp", "context")),
     ("mlp", "tensor"),
     ("heads", "tensor"),
     ("vocab", "tensor"),
@@ -38,7 +38,7 @@ class MeshConfig:
     fsdp: int = 1
     """Parameters, EMA and optimizer state are cut over this axis, and the batch too."""
     context: int = 1
-    """The sequence of spacetime tokens is cut over this axis."""
+    """The sequence of spacetime tokens is cut over this axis, and the denoiser's parameters and state as over fsdp."""
     tensor: int = 1
     """Heads and FFN columns are cut over this axis."""
     attention: Method = "ulysses_ring"
@@ -72,28 +72,36 @@ def _arranged(devices: list, sizes: list[int]) -> np.ndarray:
         return np.asarray(devices).reshape(sizes)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        return mesh_utils.create_device_mesh(sizes, devices)
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     if sizes[0] % slices:
         raise ValueError(
             f"data={sizes[0]} on {slices} slices: they share a slow network, which only the data axis may cross, so "
             f"choose a multiple of {slices}."
         )
-    return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices)
+    inside, across = [sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1]
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
-def mesh_of(shards: int) -> Mesh | None:
-    """The mesh of so many devices that cuts heads and FFN columns, for one clip at a time; None for one device.
+def mesh_of(shards: int, context: int = 1) -> Mesh | None:
+    """The mesh of shards x context devices, for one clip at a time: `shards` cuts heads and FFN columns, `context`
+    tokens. None for one device.
 
     Raises ValueError if there are fewer devices.
     """
     devices = jax.devices()
-    if not 1 <= shards <= len(devices):
-        raise ValueError(
-            f"shards is {shards} and must be from 1 to the {len(devices)} devices that there are."
-        )
-    if shards == 1:
+    for name, value, most in (
+        ("shards", shards, len(devices)),
+        ("context", context, len(devices) // max(shards, 1)),
+    ):
+        if not 1 <= value <= most:
+            beside = f" with {shards} shards" if name == "context" and shards > 1 else ""
+            raise ValueError(
+                f"{name} is {value} and must be from 1 to {f'{most}{beside}, by ' if beside else ''}the "
+                f"{len(devices)} devices that there are."
+            )
+    if shards * context == 1:
         return None
-    return make_mesh(MeshConfig(data=1, tensor=shards), devices[:shards])
+    return make_mesh(MeshConfig(data=1, context=context, tensor=shards), devices[: shards * context])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 from sora_jax.media import Clip
 from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
+from sora_jax.parallel.context import Method
 from sora_jax.studio import precision, programs
 from sora_jax.studio.memory import SHARE, device_memory, held_bytes, plan_tiles
 from sora_jax.weights import Checkpoint
@@ -31,6 +32,7 @@ class Networks:
         quantize: int8 or fp8, of the weights of both networks' blocks (needs the extra `quantize`).
         offload: whether the text encoder's parameters stay on the host and visit the device while they are used;
             not given, where all parameters would fill more than half of the device.
+        attention: how tokens meet that lie on different devices of the parameters' mesh.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Networks:
         dtype: Any = jnp.float32,
         quantize: str | None = None,
         offload: bool | None = None,
+        attention: Method = "ulysses_ring",
     ):
         self.config = checkpoint.config
         self.tokenizer = checkpoint.tokenizer
@@ -53,7 +56,8 @@ class Networks:
             for name, tree in params.items()
         }
         places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(self.params["dit"]))
-        self.mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.size > 1), None)
+        mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.size > 1), None)
+        self.spread_over = None if mesh is None else (mesh, attention)
 
     def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit") -> Self:
         """This model with LoRAs merged into its denoiser; this one stays as it is.
@@ -75,7 +79,12 @@ class Networks:
         """Features float[b, s, d] of the prompts; 0 on the padding after their words. "" is allowed."""
         ids, mask = self.tokenizer(list(prompts))
         return programs.encode_text(
-            self.params["text"], ids, mask, config=self.config.text, dtype=self.dtype, mesh=self.mesh
+            self.params["text"],
+            ids,
+            mask,
+            config=self.config.text,
+            dtype=self.dtype,
+            spread_over=self.spread_over,
         )
 
     def denoise(self, latents: Any, timestep: Any, text: Any, image: Any = None) -> jax.Array:
@@ -102,7 +111,7 @@ class Networks:
             config=self.config.dit,
             dtype=self.dtype,
             masked=self.config.mask_text,
-            mesh=self.mesh,
+            spread_over=self.spread_over,
         )
         return v[0] if single else v
 
@@ -119,7 +128,7 @@ class Networks:
             latents = normalize(jnp.asarray(np.concatenate(means)), vae)
         else:
             latents = programs.encode(
-                self.params["vae"], batch, config=vae, dtype=jnp.float32, mesh=self.mesh
+                self.params["vae"], batch, config=vae, dtype=jnp.float32, spread_over=self.spread_over
             )
         return latents[0] if pixels.ndim == 4 else latents
 
@@ -131,7 +140,9 @@ class Networks:
             clips = [decode_tiled(self.params["vae"], one[None], vae, tiles) for one in raw]
             return np.clip(np.concatenate(clips), -1, 1)
         return np.asarray(
-            programs.decode(self.params["vae"], latents, config=vae, dtype=jnp.float32, mesh=self.mesh)
+            programs.decode(
+                self.params["vae"], latents, config=vae, dtype=jnp.float32, spread_over=self.spread_over
+            )
         )
 
     def fused(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from sora_jax.diffusion import StepCache, finish
 from sora_jax.media import Clip
 from sora_jax.models.tokenizer import check_prompt
+from sora_jax.parallel.context import Method
 from sora_jax.studio import edits, session
 from sora_jax.studio.expand import Expand, by_grammar
 from sora_jax.studio.given import Given
@@ -37,11 +38,12 @@ def load(
     dtype: Any = "float32",
     quantize: str | None = None,
     offload: bool | None = None,
+    attention: Method = "ulysses_ring",
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over
-    (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
+    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over, and, along
+    its context axis, a clip's tokens (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
@@ -49,7 +51,7 @@ def load(
     if lora:
         dit = load_loras(checkpoint.params["dit"], lora)
         checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
-    return Pipeline(checkpoint, dtype, quantize, offload)
+    return Pipeline(checkpoint, dtype, quantize, offload, attention)
 
 
 class Pipeline(Networks):

@@ -2,7 +2,8 @@
 
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
 
-Each takes one more keyword, `mesh`: the devices that it is compiled for, where the parameters are cut over several.
+Each takes one more keyword, `spread_over`: the mesh that it is compiled for, where the parameters are cut over
+several devices, and how tokens on different ones meet.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
 from sora_jax.parallel import spread
+from sora_jax.parallel.context import Method
 
 __all__ = [
     "Told",
@@ -51,16 +53,16 @@ __all__ = [
 
 
 def _program(*static: str) -> Callable[[Callable], Any]:
-    """Compiles a function whose arguments of these names are static, for the `mesh` that a call names."""
+    """Compiles a function whose arguments of these names are static, for the mesh that a call names."""
 
     def compiled(function: Callable) -> Any:
-        def on_mesh(*args: Any, mesh: Mesh | None = None, **options: Any) -> Any:
-            with contextlib.nullcontext() if mesh is None else spread(mesh, whole_batch=True):
+        def on_mesh(*args: Any, spread_over: tuple[Mesh, Method] | None = None, **options: Any) -> Any:
+            with spread(*spread_over, whole_batch=True) if spread_over else contextlib.nullcontext():
                 return function(*args, **options)
 
         functools.update_wrapper(on_mesh, function)
         del on_mesh.__wrapped__  # JAX would take its signature, which has no mesh
-        return jax.jit(on_mesh, static_argnames=(*static, "mesh"))
+        return jax.jit(on_mesh, static_argnames=(*static, "spread_over"))
 
     return compiled
 

@@ -1,16 +1,20 @@
 """A sampling experiment: prompts, a model and settings in one value, run into a folder of clips and one sheet."""
 
 import dataclasses
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from sora_jax.media import Clip, check_output, contact_sheet
+from sora_jax.parallel.context import Method
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.progress import Report
 from sora_jax.studio.prompts import file_stem
 
-__all__ = ["Sample", "Script", "run_sample", "run_script"]
+__all__ = ["Sample", "Script", "read_sample", "run_sample", "run_script"]
+
+DEVICES = ("shards", "context", "attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,10 @@ class Sample:
     """Of the weights' matrices and their products."""
     shards: int = 1
     """Devices that the weights are cut over."""
+    context: int = 1
+    """Devices that a clip's tokens are cut over, each with its shard of the weights."""
+    attention: Method = "ulysses_ring"
+    """How tokens on different ones of those meet; the answer is the same."""
     seed: int = 0
     """Clip i has seed + i."""
     variations: int = 1
@@ -57,6 +65,11 @@ class Sample:
                 f"batch is {self.batch} and variations {self.variations}: both must be at least 1."
             )
 
+    def sizes(self) -> dict[str, Any]:
+        """The fields that `studio.request.resolve` takes."""
+        names = ("seconds", "fps", "size", "aspect", "steps", "guidance", "guidance_2", "negative", "sampler")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Script:
@@ -80,9 +93,25 @@ def run_script(script: Script, pipeline: Pipeline, folder: Path) -> list[Path]:
 
 
 def _options(sample: Sample) -> dict[str, Any]:
-    own = ("prompts", "model", "dtype", "shards", "seed", "variations", "batch", "ending")
+    own = (*("prompts", "model", "dtype", "seed", "variations", "batch", "ending"), *DEVICES)
     values = {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
     return {name: value for name, value in values.items() if name not in own}
+
+
+def read_sample(path: Path) -> tuple[Sample | Script, str]:
+    """The SAMPLE and the docstring of a Python file. Raises FileNotFoundError, or ValueError for a file without one."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no experiment {path}: give a Python file that sets SAMPLE.")
+    if path.suffix != ".py":
+        raise ValueError(f"{path} is no Python file: give one that sets SAMPLE.")
+    try:
+        names = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path} line {error.lineno} isn't Python: {error.msg}.") from error
+    sample = names.get("SAMPLE")
+    if not isinstance(sample, Sample | Script):
+        raise ValueError(f"{path} sets no SAMPLE = Sample(...): see experiments/sample for examples.")
+    return sample, names.get("__doc__") or ""
 
 
 def run_sample(

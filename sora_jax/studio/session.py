@@ -82,7 +82,7 @@ def begin(networks: Networks, request: Request, given: Given = Given(), noise: A
         noise,
         shape=shape,
         sampler=sampler,
-        mesh=networks.mesh,
+        spread_over=networks.spread_over,
     )
     told = _told(networks, request, given)
     if request.cache is not None:
@@ -103,7 +103,7 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
         mask,
         config=networks.config.text,
         dtype=networks.dtype,
-        mesh=networks.mesh,
+        spread_over=networks.spread_over,
     )
     seen = jnp.asarray(mask) if networks.config.mask_text else None
 
@@ -143,7 +143,7 @@ def advance(networks: Networks, session: Session, steps: int = 1) -> Session:
             config=config.dit,
             dtype=networks.dtype,
             whole=whole,
-            mesh=networks.mesh,
+            spread_over=networks.spread_over,
         )
     return dataclasses.replace(session, generation=jax.block_until_ready(generation))
 

@@ -120,6 +120,15 @@ def lora_init(run: FineTuneRun) -> Callable[[], Any]:
     return functools.partial(init_lora, boxed, run.lora, jax.random.key(run.seed))
 
 
+def trained_init(run: FineTuneRun) -> Callable[[], Any]:
+    """A function whose result has the shapes and logical axes of what the run trains: a LoRA's factors as they start,
+    or zeros for the denoiser."""
+    if run.lora:
+        return lora_init(run)
+    boxed = boxed_params(run)
+    return lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), boxed)
+
+
 def frozen_shardings(run: FineTuneRun, mesh: Mesh) -> Any:
     """Where the frozen tree lies: the parameters as in training, the empty caption's features cut over fsdp."""
     text = jax.ShapeDtypeStruct((run.model.text.max_length, run.model.text.width), jnp.float32)
@@ -224,9 +233,9 @@ def run_finetune(
     frozen: dict[str, Any] = {"empty": padded(prepared.features(""), length)}
     if run.lora:
         frozen["dit"] = frozen_dtype(params["dit"], jnp.dtype(run.dtype))
-        state, state_shardings = initial_state(lora_init(run), tx, mesh)
+        state, state_shardings = initial_state(trained_init(run), tx, mesh)
     else:
-        state, state_shardings = state_from(params["dit"], lambda: _zeros(boxed_params(run)), tx, mesh)
+        state, state_shardings = state_from(params["dit"], trained_init(run), tx, mesh)
     host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,
@@ -241,6 +250,7 @@ def run_finetune(
         config=run,
         resolved={**dataclasses.asdict(run), "base": fingerprint, "clips": prepared.digest},
         mesh=mesh,
+        attention=run.mesh.attention,
         state=state,
         state_shardings=state_shardings,
         tx=tx,
@@ -254,7 +264,3 @@ def run_finetune(
 def loss_of(run: FineTuneRun) -> Callable[..., tuple[Array, dict[str, Array]]]:
     """The loss as the loop calls it: (params, batch, key, frozen=...)."""
     return functools.partial(finetune_loss, run=run)
-
-
-def _zeros(boxed: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), boxed)

@@ -68,6 +68,39 @@ class LoopConfig:
 
 
 Evaluate = Callable[[TrainState, int], dict[str, float] | None]
+Step = Callable[[TrainState, Recent, Any, jax.Array, Any], tuple[TrainState, Recent, dict[str, jax.Array]]]
+"""(state, recent, batch, key, frozen) -> state, recent, metrics."""
+
+
+def step_of(config: LoopConfig, loss_fn: LossFn, tx: optax.GradientTransformation) -> Step:
+    """The step of a run, which knows no mesh."""
+
+    def step(state, recent, batch, key, frozen):
+        known: Any = {} if frozen is None else {"frozen": frozen}
+        return guarded_step(
+            state,
+            recent,
+            batch,
+            key,
+            rule=config.skip,
+            loss_fn=functools.partial(loss_fn, **known),
+            tx=tx,
+            ema_decay=config.ema_decay,
+            accumulate=config.accumulate,
+        )
+
+    return step
+
+
+def step_on(mesh: Mesh, step: Step, state_shardings: TrainState, attention: Method) -> Any:
+    """`step` jitted for the mesh: what the loop runs, and what a plan compiles without the devices."""
+
+    def on_mesh(state, recent, batch, key, frozen):
+        with spread(mesh, attention):
+            return step(state, recent, batch, key, frozen)
+
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(on_mesh, donate_argnums=(0, 1), out_shardings=(state_shardings, everywhere, None))
 
 
 def train(
@@ -112,27 +145,8 @@ def train(
     start = int(state.step)
     recent = jax.device_put(Recent.from_json(past, config.skip.window), everywhere)
 
-    def step_fn(state, recent, batch, key, frozen):
-        known: Any = {} if frozen is None else {"frozen": frozen}
-        return guarded_step(
-            state,
-            recent,
-            batch,
-            key,
-            rule=config.skip,
-            loss_fn=functools.partial(loss_fn, **known),
-            tx=tx,
-            ema_decay=config.ema_decay,
-            accumulate=config.accumulate,
-        )
-
-    def step_on_mesh(state, recent, batch, key, frozen):
-        with spread(mesh, attention):
-            return step_fn(state, recent, batch, key, frozen)
-
-    compiled_step = jax.jit(
-        step_on_mesh, donate_argnums=(0, 1), out_shardings=(state_shardings, everywhere, None)
-    )
+    step_fn = step_of(config, loss_fn, tx)
+    compiled_step = step_on(mesh, step_fn, state_shardings, attention)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None

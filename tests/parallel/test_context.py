@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from sora_jax.ops.attention import attention, self_attention
+from sora_jax.ops.attention import Spread, attention, self_attention, spread_by
 from sora_jax.parallel import MeshConfig, context_attention, make_mesh, spread
+from sora_jax.parallel.context import cross_attention
 from sora_jax.parallel.ring import Ring, ring_attention
 
 B, N, K, E = 2, 18, 4, 8
@@ -134,3 +135,40 @@ def test_modules_meet_a_mesh_only_where_a_program_is_traced_for_it(inputs):
     assert sends(mesh)
     assert not sends(make_mesh(MeshConfig()))
     assert "ppermute" not in str(jax.make_jaxpr(self_attention)(q, k, v))
+
+
+@pytest.mark.parametrize(
+    "axes", [{"data": 2, "context": 4}, {"data": 1, "fsdp": 2, "context": 2, "tensor": 2}], ids=str
+)
+def test_attention_to_a_text_on_a_mesh_is_plain_attention(axes, inputs):
+    """As a TPU's mesh has it; 17 queries don't divide over the context axis, and stay whole."""
+    q, k, v, weights = inputs
+    mask = jnp.arange(5)[None] < jnp.array([[3], [5]])
+    mesh = make_mesh(MeshConfig(**axes))
+    for n in (16, 17):
+
+        def plain(q, k, v):
+            return attention(q, k, v, mask)
+
+        def cut(q, k, v):
+            return cross_attention(q, k, v, mask, None, E**-0.5, mesh=mesh)
+
+        given = (q[:, :n], k[:, :5], v[:, :5], weights[:, :n])
+        for a, b in zip(value_and_gradients(cut, *given), value_and_gradients(plain, *given), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_it_is_spread_where_a_mesh_is_one_of_tpus(inputs):
+    q, k, v, _ = inputs
+    seen = []
+
+    def cross(*arguments):
+        seen.append(len(arguments))
+        return q
+
+    with spread_by(Spread(own=cross, cross=cross)):
+        assert attention(q, k, v) is q
+        attention(q, k, v, bias=jnp.zeros((1, 1, N, N)))  # a bias is left to XLA
+    with spread_by(Spread(own=cross, cross=None)):
+        attention(q, k, v)
+    assert seen == [6]

@@ -36,7 +36,7 @@ def test_logical_axes_become_mesh_axes():
     layer = Linear(16, ("embed", "mlp"))
     abstract = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 8)))
     kernel = shardings(abstract, mesh)["params"]["kernel"]
-    assert kernel.spec == PartitionSpec("fsdp", "tensor")
+    assert kernel.spec == PartitionSpec(("fsdp", "context"), "tensor")
     values = jax.jit(
         lambda: nn.unbox(layer.init(jax.random.key(0), jnp.zeros((1, 8)))),
         out_shardings=shardings(abstract, mesh),

@@ -15,13 +15,13 @@ from flax import linen as nn
 from sora_jax.data.clips import ClipsConfig
 from sora_jax.media import Clip
 from sora_jax.models.lora import LoRAConfig, apply_lora
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train import finetune
+from sora_jax.train.abstract import abstract_step
 from sora_jax.train.finetune import FineTuneRun, finetune_loss, prepare_clips, run_finetune
-from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState
-from sora_jax.train.step import train_step
+from sora_jax.train.optimizer import OptimizerConfig
 
+PARAMETERS = {"wan2_1_t2v_1_3b": 1_418_996_800, "wan2_1_t2v_14b": 14_288_491_584}
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments" / "train").glob("wan*.py"))
 RUN = FineTuneRun(
     model=tiny_model.CONFIG,
@@ -138,42 +138,23 @@ def load_experiment(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_a_step_at_full_size_and_where_it_lies(path):
-    """Shapes alone: the whole train step in two of the buckets, and that each device holds its part."""
+    """Shapes alone: the whole train step in the first and the last bucket, and that each device holds its part."""
     run = load_experiment(path)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
-    tx = make_optimizer(run.optimizer, run.steps)
-    boxed = finetune.boxed_params(run)
-    init = finetune.lora_init(run) if run.lora else lambda: finetune._zeros(boxed)
-    abstract = jax.eval_shape(lambda: TrainState.create(init(), tx))
-    where = shardings(abstract, mesh)
-    state = nn.unbox(abstract)
-    sizes = jax.tree.leaves(
-        jax.tree.map(lambda leaf, at: np.prod(at.shard_shape(leaf.shape)), state.params, where.params)
-    )
-    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    assert sum(sizes) < (0.6 if run.lora else 0.14) * total
-    assert total == (23_592_960 if run.lora else 1_418_996_800)
-    text = jax.ShapeDtypeStruct((run.model.text.max_length, run.model.text.width), jnp.float32)
-    mask = jax.ShapeDtypeStruct(text.shape[:1], jnp.bool_)
-    frozen = {"empty": (text, mask), **({"dit": nn.unbox(boxed)} if run.lora else {})}
-    chex.assert_trees_all_equal_structs(frozen, finetune.frozen_shardings(run, mesh))
-    rows = run.batch_size
+    run = dataclasses.replace(run, batch_size=8 * run.accumulate)
     buckets = run.data.buckets(run.model.vae.temporal_factor, run.grid)
-    for bucket in (buckets[0], buckets[-1]):
-        batch = {
-            "latents": jax.ShapeDtypeStruct((rows, *run.model.vae.latent_shape(*bucket)), jnp.float32),
-            "text": jax.ShapeDtypeStruct((rows, *text.shape), jnp.float32),
-            "mask": jax.ShapeDtypeStruct((rows, *mask.shape), jnp.bool_),
-        }
-
-        def step(state, batch, frozen):
-            loss_fn = lambda p, b, k: finetune_loss(p, b, k, frozen, run=run)  # noqa: E731
-            key = jax.random.key(0)
-            return train_step(
-                state, batch, key, loss_fn=loss_fn, tx=tx, ema_decay=0.9, accumulate=run.accumulate
-            )
-
-        after, metrics = jax.eval_shape(step, state, batch, frozen)
+    for frames, height, width in {buckets[0], buckets[-1]}:
+        data = dataclasses.replace(
+            run.data, frames=frames, height=height, width=width, aspects=(), lengths=()
+        )
+        run = dataclasses.replace(run, data=data)
+        step = abstract_step(run, make_mesh(MeshConfig(data=1, fsdp=8)))
+        state, batch, _, _ = step.arguments
+        own = sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params))
+        total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        assert own < (0.6 if run.lora else 0.14) * total
+        assert total == (23_592_960 if run.lora else PARAMETERS[run.model.name])
+        assert batch["latents"].sharding.shard_shape(batch["latents"].shape)[0] == run.accumulate
+        after, metrics = jax.eval_shape(step.function, *step.arguments)
         chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
         assert metrics["loss"].shape == ()
 
