@@ -15,12 +15,14 @@ from sora_jax.nn.attention import Attention
 from sora_jax.nn.embed import ImageProjection, TextProjection, TimeEmbedding
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import LayerNorm
+from sora_jax.ops.attention_splash import SAVED
 from sora_jax.ops.patchify import patchify, unpatchify
 from sora_jax.ops.rope import Rotation, rope_3d
 from sora_jax.typing import Array, Bool, Float, typed
 
 REMAT = {
     "full": None,
+    "attention": jax.checkpoint_policies.save_only_these_names(SAVED),
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
@@ -52,9 +54,10 @@ class DiTConfig:
     image_positions: int | None = None
     """Places that the image tokens are told apart by: those of both images, where it takes a first and a last."""
     eps: float = 1e-6
-    remat: Literal["none", "dots", "offload", "full"] = "none"
+    remat: Literal["none", "dots", "offload", "attention", "full"] = "none"
     """What the backward pass recomputes of each block: nothing, all but the weights' matmuls (their results stay on
-    the device, or wait in the host's memory), everything."""
+    the device, or wait in the host's memory), all but self attention (where a kernel or a ring computes it), everything.
+    """
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
     prediction: Literal["velocity", "clean"] = "velocity"
@@ -84,7 +87,7 @@ class DiTConfig:
         if self.freq_width < 2 or self.freq_width % 2:
             raise ValueError(f"freq_width is {self.freq_width}: it must be even and positive.")
         if self.remat not in ("none", *REMAT):
-            raise ValueError(f"remat is {self.remat!r}: choose none, dots, offload or full.")
+            raise ValueError(f"remat is {self.remat!r}: choose none, dots, offload, attention or full.")
         if self.prediction not in ("velocity", "clean"):
             raise ValueError(f"prediction is {self.prediction!r}: choose velocity or clean.")
         if self.prediction == "clean" and self.in_channels != self.out_channels:

@@ -8,6 +8,7 @@ precision, the splash kernel on TPU, XLA's fusion elsewhere.
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,12 @@ def attention(
 
         return run
 
-    # The kernel is no program that XLA could cut over devices by itself: on several, `self_attention` brings it in.
-    kernel = bias is None and splash_fits(q, k) and (jax.device_count() == 1 or _inside_shard_map())
+    # The kernel is no program that XLA could cut over devices by itself: on several, `spread_by` brings it in.
+    inside, spread = _inside_shard_map(), _spread.get()
+    if spread is not None and spread.cross is not None and bias is None and not inside:
+        return spread.cross(q, k, v, mask, segments, s)
+    alone = inside or (spread is None and jax.device_count() == 1)
+    kernel = alone and bias is None and splash_fits(q, k)
     out = lax.platform_dependent(
         *(q, k, v, bias, mask, segments),
         cpu=dense(heads_first),
@@ -97,13 +102,21 @@ def _inside_shard_map() -> bool:
     return not mesh.empty and mesh.are_all_axes_manual
 
 
-SelfAttention = Callable[..., Array]
-_spread: contextvars.ContextVar[SelfAttention | None] = contextvars.ContextVar("spread", default=None)
+class Spread(NamedTuple):
+    """How tokens meet that lie on different devices; each is called with (q, k, v, mask, segments, scale)."""
+
+    own: Callable[..., Array]
+    """In place of `self_attention`."""
+    cross: Callable[..., Array] | None
+    """In place of `attention` without a bias; None leaves that to XLA."""
+
+
+_spread: contextvars.ContextVar[Spread | None] = contextvars.ContextVar("spread", default=None)
 
 
 @contextlib.contextmanager
-def self_attention_by(implementation: SelfAttention | None) -> Iterator[None]:
-    """Within it, `self_attention` is `implementation(q, k, v, mask, segments, scale)`; none is `attention`.
+def spread_by(implementation: Spread | None) -> Iterator[None]:
+    """Within it, attention is computed by `implementation`; none is one device.
 
     Modules know no mesh: who traces a program for many devices says here how tokens that lie on different ones meet.
     """
@@ -123,10 +136,10 @@ def self_attention(
     segments: Int[Array, "b n"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "b n k e"]:
-    """`attention` of a sequence's tokens to one another, which may lie on several devices (`self_attention_by`)."""
+    """`attention` of a sequence's tokens to one another, which may lie on several devices (`spread_by`)."""
     spread = _spread.get()
     if spread is not None:
-        return spread(q, k, v, mask, segments, scale)
+        return spread.own(q, k, v, mask, segments, scale)
     pairs = None if segments is None else (segments, segments)
     return attention(q, k, v, mask, scale=scale, segments=pairs)
 

@@ -11,10 +11,12 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel as kernel,
 )
 from jax.experimental.pallas.ops.tpu.splash_attention import (
-    splash_attention_mask as masks,
+    splash_attention_mask_info as masks,
 )
 
 LANES = 128
+SAVED = "attention"
+"""The name of what the backward pass needs of the forward one, for a rematerialisation policy that keeps it."""
 LARGEST_BLOCK = 512
 LEAST_LOGITS = 512 * 512
 """Below so many logits a head XLA's own attention is left to it: the kernel's padding and start cost more."""
@@ -45,7 +47,7 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
 
     `segments`: int32 [b, n] and [b, s], of -2 and more; `interpret` runs the kernel without a TPU.
     """
-    b, n, heads, e = q.shape
+    b, n, _, e = q.shape
     s = k.shape[1]
     block_q, block_k = _block(n), _block(s)
     if segments is None and (n % block_q or s % block_k):
@@ -69,9 +71,18 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
     )
     # The kernel was written for JAX's own promotion rules.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        everything = masks.MultiHeadMask([masks.FullMask((q.shape[2], k.shape[2])) for _ in range(heads)])
-        attend = kernel.make_splash_mha(
-            everything, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
+        # A `FullMask` would be looked through block by block, and listed in scalar memory, which a minute of video fills.
+        every_block = masks.MaskInfo(None, None, None, None, None)
+        attend = kernel.SplashAttentionKernel(
+            *(every_block, every_block, every_block),
+            block_sizes=blocks,
+            is_mqa=False,
+            save_residuals=False,
+            mask_value=kernel.DEFAULT_MASK_VALUE,
+            attn_logits_soft_cap=None,
+            residual_checkpoint_name=SAVED if n == s else None,  # across to a text it is cheap to do again
+            mask_function=None,
+            interpret=interpret,
         )
         out: Any = jax.vmap(attend)(q, k, v, ids)
     return out[:, :, :n, :e].transpose(0, 2, 1, 3).astype(q.dtype)

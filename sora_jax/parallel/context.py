@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from sora_jax.ops.attention import attention, self_attention_by
+from sora_jax.ops.attention import Spread, attention, spread_by
 from sora_jax.parallel.ring import Ring, ring_attention
 from sora_jax.typing import Array
 
@@ -31,13 +31,55 @@ MARKS = PartitionSpec(("data", "fsdp"), "context")
 def spread(mesh: Mesh, method: Method = "ulysses_ring") -> Iterator[None]:
     """Within it, programs are traced with their self attention spread over `mesh`, tokens along `context`."""
 
-    def implementation(q, k, v, mask, segments, scale):
+    def own(q, k, v, mask, segments, scale):
         return context_attention(q, k, v, mask, segments, scale, mesh=mesh, method=method)
 
+    def cross(q, k, v, mask, segments, scale):
+        return cross_attention(q, k, v, mask, segments, scale, mesh=mesh)
+
     # XLA cuts its own attention over batch and heads by itself; TPU's kernel has to be told.
-    alone = mesh.size == 1 or (mesh.shape["context"] == 1 and mesh.devices.flat[0].platform != "tpu")
-    with self_attention_by(None if alone else implementation):
+    tpu = mesh.devices.flat[0].platform == "tpu"
+    alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
+    with spread_by(None if alone else Spread(own, cross if tpu else None)):
         yield
+
+
+def cross_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    *,
+    mesh: Mesh,
+) -> Array:
+    """Attention of queries [b, n, k, e], cut as `context_attention` cuts them, to keys that every one of the context
+    axis's devices holds whole. What the mesh doesn't divide stays whole too.
+
+    Its other arguments are those of `ops.attention`.
+    """
+    copies, parts, columns = _copies(mesh), mesh.shape["context"], mesh.shape["tensor"]
+    rows = ("data", "fsdp") if q.shape[0] % copies == 0 else None
+    tokens = "context" if q.shape[1] % parts == 0 else None
+    heads = "tensor" if q.shape[2] % columns == 0 else None
+    marks = None if segments is None else (PartitionSpec(rows, tokens), PartitionSpec(rows))
+
+    def local(q, k, v, mask, segments):
+        return attention(q, k, v, mask, scale=scale, segments=segments)
+
+    queries, keys = PartitionSpec(rows, tokens, heads), PartitionSpec(rows, None, heads)
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(queries, keys, keys, None if mask is None else PartitionSpec(rows), marks),
+        out_specs=queries,
+        check_vma=False,
+    )(q, k, v, mask, segments)
+
+
+def _copies(mesh: Mesh) -> int:
+    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def context_attention(
@@ -64,7 +106,7 @@ def context_attention(
         ValueError: a batch or a number of heads that the mesh doesn't divide. Any n is taken: it is padded.
     """
     b, n, heads, e = q.shape
-    copies, parts = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["context"]
+    copies, parts = _copies(mesh), mesh.shape["context"]
     exchanged = _check(method, b, heads, copies, parts, mesh.shape["tensor"])
     scale = float(e**-0.5 if scale is None else scale)
 

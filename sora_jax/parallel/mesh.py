@@ -19,7 +19,7 @@ AXES = ("data", "fsdp", "context", "tensor")
 
 LOGICAL_TO_MESH: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
+    ("embed", ("fsdp", "context")),
     ("mlp", "tensor"),
     ("heads", "tensor"),
     ("vocab", "tensor"),
@@ -38,7 +38,7 @@ class MeshConfig:
     fsdp: int = 1
     """Parameters, EMA and optimizer state are cut over this axis, and the batch too."""
     context: int = 1
-    """The sequence of spacetime tokens is cut over this axis."""
+    """The sequence of spacetime tokens is cut over this axis, and the denoiser's parameters and state as over fsdp."""
     tensor: int = 1
     """Heads and FFN columns are cut over this axis."""
     attention: Method = "ulysses_ring"

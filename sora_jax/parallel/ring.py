@@ -12,8 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from sora_jax.ops.attention import MASKED
+from sora_jax.ops.attention_splash import SAVED
 
 LARGEST_BLOCK = 1024
 """Keys whose logits are there at a time."""
@@ -101,7 +103,7 @@ def _forward(q, k, v, q_segments, k_segments, ring: Ring):
     o = (o / jnp.where(l > 0, l, 1.0)[..., None]).astype(q.dtype)
     # Where there was no key, L is so high that every weight is 0.
     log_sum = jnp.where(l > 0, m + jnp.log(jnp.where(l > 0, l, 1.0)), -MASKED)
-    (out,) = _heads_first(o)
+    out, log_sum = (checkpoint_name(a, SAVED) for a in (*_heads_first(o), log_sum))
     return out, (*given, out, log_sum)
 
 

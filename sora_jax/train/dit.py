@@ -28,6 +28,7 @@ from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state
+from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
 
@@ -142,6 +143,19 @@ def init_params(run: DiTRun, text_length: int) -> dict[str, Any]:
     }
 
 
+def loss_of(run: DiTRun, empty: tuple[np.ndarray, np.ndarray]) -> LossFn:
+    """The loss as the loop calls it; `empty` is (ids [s], mask [s]) of the empty caption."""
+    return functools.partial(
+        dit_loss,
+        dit=DiT(run.model.dit),
+        text_encoder=TextEncoder(run.model.text),
+        empty=empty,
+        caption_dropout=run.caption_dropout,
+        levels=run.levels,
+        sigma_draw=run.sigma,
+    )
+
+
 def run_dit(
     run: DiTRun,
     workdir: Path,
@@ -170,25 +184,11 @@ def run_dit(
     )
 
     mesh = make_mesh(run.mesh)
-    dit, text_encoder = DiT(run.model.dit), TextEncoder(run.model.text)
     tx = make_optimizer(run.optimizer, run.steps)
     empty_ids, empty_mask = tokenize([""])
 
     init = functools.partial(init_params, run, empty_ids.shape[1])
     state, state_shardings = initial_state(init, tx, mesh)
-
-    def loss_fn(params, batch, key):
-        return dit_loss(
-            params,
-            batch,
-            key,
-            dit=dit,
-            text_encoder=text_encoder,
-            empty=(empty_ids[0], empty_mask[0]),
-            caption_dropout=run.caption_dropout,
-            levels=run.levels,
-            sigma_draw=run.sigma,
-        )
 
     def to_tokens(example: dict[str, Any]) -> dict[str, Any]:
         ids, mask = tokenize([example["caption"]])
@@ -212,7 +212,7 @@ def run_dit(
         state=state,
         state_shardings=state_shardings,
         tx=tx,
-        loss_fn=loss_fn,
+        loss_fn=loss_of(run, (empty_ids[0], empty_mask[0])),
         data=data,
         evaluate=evaluate,
     )

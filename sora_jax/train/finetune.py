@@ -27,7 +27,7 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, data_host, make_mesh, shardings
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -117,6 +117,15 @@ def lora_init(run: FineTuneRun) -> Callable[[], Any]:
     assert run.lora is not None
     boxed = boxed_params(run)
     return functools.partial(init_lora, boxed, run.lora, jax.random.key(run.seed))
+
+
+def trained_init(run: FineTuneRun) -> Callable[[], Any]:
+    """A function whose result has the shapes and logical axes of what the run trains: a LoRA's factors as they start,
+    or zeros for the denoiser."""
+    if run.lora:
+        return lora_init(run)
+    boxed = boxed_params(run)
+    return lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), boxed)
 
 
 def frozen_shardings(run: FineTuneRun, mesh: Mesh) -> Any:
@@ -222,22 +231,24 @@ def run_finetune(
     frozen: dict[str, Any] = {"empty": padded(prepared.features(""), length)}
     if run.lora:
         frozen["dit"] = frozen_dtype(params["dit"], jnp.dtype(run.dtype))
-        state, state_shardings = initial_state(lora_init(run), tx, mesh)
+        state, state_shardings = initial_state(trained_init(run), tx, mesh)
     else:
-        state, state_shardings = state_from(params["dit"], lambda: _zeros(boxed_params(run)), tx, mesh)
+        state, state_shardings = state_from(params["dit"], trained_init(run), tx, mesh)
+    host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,
         batch_size=run.batch_size,
         seed=run.seed,
         random_maps=[to_example(prepared, length)],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=host,
+        hosts=hosts,
     )
     return train(
         workdir=workdir,
         config=run,
         resolved={**dataclasses.asdict(run), "base": fingerprint, "clips": prepared.digest},
         mesh=mesh,
+        attention=run.mesh.attention,
         state=state,
         state_shardings=state_shardings,
         tx=tx,
@@ -251,7 +262,3 @@ def run_finetune(
 def loss_of(run: FineTuneRun) -> Callable[..., tuple[Array, dict[str, Array]]]:
     """The loss as the loop calls it: (params, batch, key, frozen=...)."""
     return functools.partial(finetune_loss, run=run)
-
-
-def _zeros(boxed: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), boxed)

@@ -51,6 +51,36 @@ class LoopConfig:
 
 
 Evaluate = Callable[[TrainState, int], dict[str, float] | None]
+Step = Callable[[TrainState, Any, jax.Array, Any], tuple[TrainState, dict[str, jax.Array]]]
+"""(state, batch, key, frozen) -> state, metrics."""
+
+
+def step_of(config: LoopConfig, loss_fn: LossFn, tx: optax.GradientTransformation) -> Step:
+    """The step of a run, which knows no mesh."""
+
+    def step(state, batch, key, frozen):
+        known: Any = {} if frozen is None else {"frozen": frozen}
+        return train_step(
+            state,
+            batch,
+            key,
+            loss_fn=functools.partial(loss_fn, **known),
+            tx=tx,
+            ema_decay=config.ema_decay,
+            accumulate=config.accumulate,
+        )
+
+    return step
+
+
+def step_on(mesh: Mesh, step: Step, state_shardings: TrainState, attention: Method) -> Any:
+    """`step` jitted for the mesh: what the loop runs, and what a plan compiles without the devices."""
+
+    def on_mesh(state, batch, key, frozen):
+        with spread(mesh, attention):
+            return step(state, batch, key, frozen)
+
+    return jax.jit(on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
 def train(
@@ -81,23 +111,8 @@ def train(
         data.set_state(data_state)
     start = int(state.step)
 
-    def step_fn(state, batch, key, frozen):
-        known: Any = {} if frozen is None else {"frozen": frozen}
-        return train_step(
-            state,
-            batch,
-            key,
-            loss_fn=functools.partial(loss_fn, **known),
-            tx=tx,
-            ema_decay=config.ema_decay,
-            accumulate=config.accumulate,
-        )
-
-    def step_on_mesh(state, batch, key, frozen):
-        with spread(mesh, attention):
-            return step_fn(state, batch, key, frozen)
-
-    compiled_step = jax.jit(step_on_mesh, donate_argnums=0, out_shardings=(state_shardings, None))
+    step_fn = step_of(config, loss_fn, tx)
+    compiled_step = step_on(mesh, step_fn, state_shardings, attention)
     everywhere = NamedSharding(mesh, PartitionSpec())
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None

@@ -19,6 +19,7 @@ from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state
+from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
 
@@ -73,23 +74,27 @@ def vae_loss(
     return config.l1 * l1 + config.l2 * l2 + config.kl * kl, {"l1": l1, "kl": kl, "psnr": psnr}
 
 
+def window(run: VAERun) -> tuple[int, int, int, int]:
+    """Shape (t, h, w, 3) of what the run trains on."""
+    data = run.data
+    return (run.crop_frames or data.frames, run.crop_size or data.height, run.crop_size or data.width, 3)
+
+
 def init_params(run: VAERun) -> Any:
     """New parameters, with their logical axes."""
-    size, frames = run.crop_size or run.data.height, run.crop_frames or run.data.frames
-    shape = (1, frames, size, run.crop_size or run.data.width, 3)
-    return VAE(run.model).init(jax.random.key(run.seed), jnp.zeros(shape))["params"]
+    return VAE(run.model).init(jax.random.key(run.seed), jnp.zeros((1, *window(run))))["params"]
+
+
+def loss_of(run: VAERun) -> LossFn:
+    """The loss as the loop calls it."""
+    return functools.partial(vae_loss, model=VAE(run.model), config=run.loss)
 
 
 def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
     """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
     mesh = make_mesh(run.mesh)
-    model = VAE(run.model)
     tx = make_optimizer(run.optimizer, run.steps)
     state, state_shardings = initial_state(functools.partial(init_params, run), tx, mesh)
-
-    def loss_fn(params, batch, key):
-        return vae_loss(params, batch, key, model=model, config=run.loss)
-
     host, hosts = data_host(mesh)
     data = batches(
         open_source(run.data),
@@ -107,7 +112,7 @@ def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> Tra
         state=state,
         state_shardings=state_shardings,
         tx=tx,
-        loss_fn=loss_fn,
+        loss_fn=loss_of(run),
         data=data,
         evaluate=evaluate,
     )

@@ -199,7 +199,7 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_parameters(params, x, tex
         ({"heads": 5}, "width 24 in 5 heads"),
         ({"patch": (1, 0, 2)}, "give three positive sizes"),
         ({"freq_width": 15}, "freq_width is 15"),
-        ({"remat": "some"}, "choose none, dots, offload or full"),
+        ({"remat": "some"}, "choose none, dots, offload, attention or full"),
         ({"init": "ones"}, "choose zero or published"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_step_at_full_size_and_where_it_lies(path):
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))
     tx = make_optimizer(run.optimizer, run.steps)
     boxed = finetune.boxed_params(run)
-    init = finetune.lora_init(run) if run.lora else lambda: finetune._zeros(boxed)
+    init = finetune.trained_init(run)
     abstract = jax.eval_shape(lambda: TrainState.create(init(), tx))
     where = shardings(abstract, mesh)
     state = nn.unbox(abstract)

@@ -79,7 +79,7 @@ def test_loss_and_gradients_equal_one_device_s(axes, method, one_device):
     np.testing.assert_allclose(cut_value, value, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut_gradients, gradients)
     kernel = cut_gradients["blocks"]["ffn_in"]["kernel"]
-    assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+    assert kernel.sharding.spec == PartitionSpec(None, ("fsdp", "context"), "tensor")
 
 
 def test_accumulated_parts_on_a_mesh_are_the_whole_batch(one_device):
