@@ -30,9 +30,11 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     threads: int = 1,
-    prefetch: int = 16,
+    prefetch: int | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of dicts of stacked arrays, `batch_size // hosts` examples each.
+
+    `prefetch` examples are made ahead on `threads` threads; by default two batches, at least 16.
 
     `random_maps` run in order on each example with a generator that depends on `seed`, the epoch and the example, so
     augmentations differ between epochs and yet come back the same after a resume.
@@ -47,7 +49,8 @@ def batches(
     dataset: Any = grain.MapDataset.source(cast(Any, source))[host::hosts].seed(seed).shuffle().repeat(None)
     for random_map in random_maps:
         dataset = dataset.random_map(random_map)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    ahead = max(16, 2 * batch_size // hosts) if prefetch is None else prefetch
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     return dataset.to_iter_dataset(options).batch(batch_size // hosts, drop_remainder=True).__iter__()
 
 
