@@ -97,7 +97,7 @@ def _versions() -> dict[str, str]:
     """Of Python and of the packages that are loaded."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        if name in sys.modules or name == "libtpu" and jax.default_backend() == "tpu":
+        if name in sys.modules or (name == "libtpu" and jax.default_backend() == "tpu"):
             try:
                 found[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:

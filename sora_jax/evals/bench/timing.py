@@ -64,11 +64,11 @@ class Compiled(NamedTuple):
     memory_bytes: int | None
 
 
-def compiled(function: Callable[..., Any], *arguments: Any, **options: Any) -> Compiled:
-    """`function` compiled for arguments of these shapes; `options` are `jax.jit`'s. A program that is on disk already
-    is read from there in less time: switch JAX's compilation cache off to know."""
+def compiled(jitted: Any, *arguments: Any) -> Compiled:
+    """What `jax.jit` gave, compiled for arguments of these shapes. A program that is on disk already is read from
+    there in less time: switch JAX's compilation cache off to know."""
     began = time.perf_counter()
-    program = jax.jit(function, **options).lower(*arguments).compile()
+    program = jitted.lower(*arguments).compile()
     seconds = time.perf_counter() - began
     memory: Any = program.memory_analysis()
     total = None
