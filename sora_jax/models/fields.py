@@ -33,6 +33,11 @@ def _build(kind: Any, value: Any, what: str, where: str) -> Any:
         if value in arguments:
             return value
     elif origin in (typing.Union, types.UnionType):
+        inner = [option for option in arguments if dataclasses.is_dataclass(option)]
+        if len(inner) == 1 and isinstance(value, dict):
+            return _build_dataclass(
+                inner[0], value, what, where
+            )  # so that its field is named, if one is wrong
         for option in arguments:
             try:
                 return _build(option, value, what, where)

@@ -34,7 +34,7 @@ def _dataset(folder: Path, data: DataConfig) -> Path:
         example = source[i]
         Clip.from_uint8(example["video"], data.fps).save(clips / f"{i}.mp4")
         (clips / f"{i}.txt").write_text(example["caption"])
-    config = FolderConfig(size=(data.height, data.width), fps=data.fps, frames=data.frames)
+    config = FolderConfig(height=data.height, width=data.width, fps=data.fps, frames=data.frames)
     return build(clips, folder / "dataset", config).path
 
 

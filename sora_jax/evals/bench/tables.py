@@ -6,7 +6,7 @@ from typing import Any
 
 from sora_jax.evals.bench.record import Measure, Record
 
-__all__ = ["compared", "plot", "table"]
+__all__ = ["compared", "plot", "table", "time_of"]
 
 
 def duration(seconds: float) -> str:
@@ -30,13 +30,14 @@ def number(value: Any) -> str:
     return f"{value:.4g}"
 
 
-def _time(measure: Measure) -> str:
+def time_of(measure: Measure) -> str:
+    """Median and quartiles for people; empty where nothing was timed."""
     s = measure.seconds
     return "" if s is None else f"{duration(s.median)} [{duration(s.lower)} to {duration(s.upper)}]"
 
 
 def _cells(measure: Measure) -> dict[str, str]:
-    cells = {"median [quartiles]": _time(measure)} if measure.seconds else {}
+    cells = {"median [quartiles]": time_of(measure)} if measure.seconds else {}
     cells |= {f"{what}/s": number(rate) for what, rate in measure.per_second.items()}
     if measure.flops_per_second is not None:
         cells["GFLOP/s"] = f"{measure.flops_per_second / 1e9:.3g}"
