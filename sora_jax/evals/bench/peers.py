@@ -1,7 +1,8 @@
 """The same networks here and by diffusers on Torch: same weights, same inputs, same threads, in turns.
 
 Both sides are as a user has them: ours compiled by XLA, diffusers' modules run as they are. A train step is forward,
-gradients of mean (v - target)², and AdamW; nothing is recomputed on either side. The error is that of `evals.parity`.
+gradients of mean (v - target)², and AdamW. Ours computes again what its size says (`remat`), diffusers' nothing. The
+error is that of `evals.parity`.
 """
 
 import copy
@@ -149,7 +150,7 @@ def _channels_first(x: np.ndarray, torch: Any, dtype: Any) -> Any:
 
 def _dit_sides(case: Case, dtype: str, torch: Any) -> Sides:
     config = sized(case.model)
-    network = dataclasses.replace(config.dit, remat="none")
+    network = config.dit
     kind = getattr(torch, dtype)
     params, whole = _dit(network)
     # A training step changes its weights, and half precision is of a copy.

@@ -21,7 +21,14 @@ PROMPT = "a red circle moves right"
 SIZE_100M = ModelConfig(
     name="100m",
     dit=DiTConfig(
-        in_channels=16, out_channels=16, width=768, depth=10, heads=12, ffn_width=3072, text_width=512
+        in_channels=16,
+        out_channels=16,
+        width=768,
+        depth=10,
+        heads=12,
+        ffn_width=3072,
+        text_width=512,
+        remat="dots",
     ),
     vae=VAE_WAN2_1,
     text=TextConfig(vocab=4096, width=512, depth=4, heads=8, head_width=64, ffn_width=1024, max_length=64),
