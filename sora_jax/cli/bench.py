@@ -1,182 +1,273 @@
-"""Times the operations on this machine, and what makes a model's sampling faster.
+"""Times this machine, and compares what was timed.
+
+sora-jax bench train --model 100m --batch-size 1 --out train.json
+
+sora-jax bench train --experiment experiments/train/playground_dit.py
+
+sora-jax bench sample --model playground --steps 30
+
+sora-jax bench vae --model wan2_1_t2v_1_3b --size 64x64 --frames 5
+
+sora-jax bench data
 
 sora-jax bench ops --only convolution --seconds 3
 
 sora-jax bench cache --model playground --steps 30
 
 sora-jax bench quantize --model playground
+
+sora-jax bench peers --only 100m
+
+sora-jax bench compare a.json b.json
+
+Each but the last prints a table or, with --json, the record that --out writes; docs/bench.md has its fields.
 """
 
 import dataclasses
-import json
 import sys
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-import tyro
+from sora_jax.cli.bench_options import (
+    Args,
+    Cache,
+    Compare,
+    Data,
+    Ops,
+    Peers,
+    Quantize,
+    Sample,
+    Timed,
+    Train,
+    Vae,
+    Written,
+)
 
 __all__ = ["Args", "run"]
 
-PROMPT = "a red circle moves right"
+
+def run(args: Any) -> int:
+    """Measures, and prints a table or the record."""
+    return _RUNS[type(args)](args)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Args:
-    """Options of `sora-jax bench`."""
+def _effort(args: Timed) -> Any:
+    from sora_jax.evals.bench.timing import Effort
 
-    what: tyro.conf.Positional[Literal["ops", "cache", "quantize"]]
-    """What to measure: `ops`, the lowerings of attention and convolution; `cache`, sampling with steps left out;
-    `quantize`, what half precision and 8-bit weights save and cost."""
-    only: str = ""
-    """Measure only cases with this in their name."""
-    seconds: float = 1.0
-    """Time for each lowering, forward and again for gradients (ops)."""
-    model: str = "playground"
-    """A model's name, or a folder of weights (cache, quantize)."""
-    prompt: tuple[str, ...] = (PROMPT,)
-    """What to sample, as one batch (cache, quantize)."""
-    steps: int | None = None
-    """Sampling steps; the model's default where not given (cache, quantize)."""
-    size: str | None = None
-    """WIDTHxHEIGHT in pixels; the model's default where not given (cache, quantize)."""
-    frames: int | None = None
-    """Frames; the model's default where not given (cache, quantize)."""
-    repeats: int = 3
-    """Runs of each setting, of which the fastest counts (cache)."""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print JSON in place of the table."""
+    return Effort(args.repeats, args.seconds, args.warmup).checked()
 
 
-def run(args: Args) -> int:
-    """Times, and prints a table or JSON."""
-    if not 0 < args.seconds <= 3600:
-        raise ValueError(f"seconds is {args.seconds:g} and must be above 0 and at most 3600.")
-    if not 1 <= args.repeats <= 1000:
-        raise ValueError(f"repeats is {args.repeats} and must be from 1 to 1000.")
-    return {"ops": _ops, "cache": _cache, "quantize": _quantize}[args.what](args)
+def _size(text: str | None) -> tuple[int, int] | None:
+    from sora_jax.studio.size import parse_size
+
+    return None if text is None else parse_size(text)
 
 
-def _print(title: str, words: tuple[str, ...], numbers: tuple[str, ...], rows: list[list[str]]) -> None:
-    """A table whose first columns are `words`; of several, a line is drawn where the first one changes."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right")
-    for i, row in enumerate(rows):
-        new = i == 0 or rows[i - 1][0] != row[0]
-        ends = len(words) > 1 and i + 1 < len(rows) and rows[i + 1][0] != row[0]
-        table.add_row(row[0] if new else "", *row[1:], end_section=ends)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+def _chosen(only: str, names: Iterable[str], what: str) -> list[str]:
+    names = list(names)
+    chosen = [name for name in names if only in name]
+    if not chosen:
+        raise ValueError(f"no {what} has {only!r} in its name: they are {'; '.join(names)}.")
+    return chosen
 
 
-def _ops(args: Args) -> int:
+def _finish(args: Written, measures: Iterable[Any], peak: Any = None, mesh: Any = None) -> int:
+    """Runs through the measures with the last one's name on show, and gives the record."""
     from rich.console import Console
 
-    from sora_jax.evals.bench.ops import CASES, measure
+    from sora_jax.evals.bench.machine import record
+    from sora_jax.evals.bench.record import to_json, write
+    from sora_jax.evals.bench.tables import table, time_of
 
-    cases = tuple(case for case in CASES if args.only in case.name)
-    if not cases:
-        raise ValueError(
-            f"no case has {args.only!r} in its name: they are {'; '.join(c.name for c in CASES)}."
-        )
-    figures = []
-    with Console(stderr=True).status("measuring") as status:
-        for figure in measure(cases, args.seconds):
-            figures.append(figure)
-            status.update(f"measured {figure.case}: {figure.lowering}")
+    found = []
+    told = Console(stderr=True)
+    with told.status("measuring") as status:
+        for measure in measures:
+            found.append(measure)
+            said = f"measured {measure.name} {measure.variant}: {time_of(measure)}"
+            status.update(said)
+            if not told.is_terminal:
+                print(said, file=sys.stderr)
+    settings = {
+        name: value for name, value in dataclasses.asdict(args).items() if name not in ("out", "as_json")
+    }
+    made = record(type(args).__name__.lower(), settings, found, peak=peak, mesh=mesh)
+    if args.out:
+        write(args.out, made)
     if args.as_json:
-        print(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=2))
-        return 0
-    rows = [
-        [
-            figure.case,
-            figure.lowering,
-            f"{figure.forward:.0f}",
-            f"{figure.forward_ratio:.1f}",
-            f"{figure.gradients:.0f}",
-            f"{figure.gradients_ratio:.1f}",
-        ]
-        for figure in figures
-    ]
-    numbers = ("forward", "times", "gradients", "times")
-    _print("GFLOP/s, and how many times as fast as XLA's own", ("case", "lowering"), numbers, rows)
+        print(to_json(made), end="")
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(table(made))
     return 0
 
 
-def _request(args: Args, config: Any) -> Any:
+def _train(args: Train) -> int:
+    from sora_jax.evals.bench.machine import peak
+    from sora_jax.evals.bench.train import TrainBench, data_wait, model_run, train_step
+    from sora_jax.parallel import make_mesh
+
+    effort = _effort(args)
+    if args.experiment:
+        from sora_jax.evals.runs import load_experiment
+
+        wanted = load_experiment(args.experiment)
+        wanted = dataclasses.replace(wanted, mesh=args.mesh, batch_size=args.batch_size or wanted.batch_size)
+    else:
+        wanted = model_run(
+            args.model,
+            batch_size=args.batch_size or 1,
+            size=_size(args.size),
+            frames=args.frames,
+            dtype=args.dtype,
+            remat=args.remat,
+            accumulate=args.accumulate,
+            optimizer=args.optimizer,
+            mesh=args.mesh,
+        )
+    most = peak(getattr(wanted, "dtype", "float32"))
+
+    def measures():
+        bench = TrainBench.of(wanted)
+        yield train_step(bench, effort, most)
+        if args.experiment:
+            yield data_wait(bench, args.steps)
+
+    return _finish(args, measures(), most, dict(make_mesh(wanted.mesh).shape))
+
+
+def _pipeline(model: str, dtype: str = "float32") -> Any:
+    """A named size with random weights, or the model in a folder."""
+    from sora_jax.studio.pipeline import Pipeline
+
+    return Pipeline(_checkpoint(model), dtype)
+
+
+def _checkpoint(model: str) -> Any:
+    from sora_jax.evals.bench.sizes import SIZES, random_checkpoint
+    from sora_jax.weights import load
+
+    return random_checkpoint(SIZES[model]) if model in SIZES else load(model)
+
+
+def _request(args: Any, config: Any) -> Any:
     from sora_jax.studio.request import resolve
 
     return resolve(config, args.prompt, steps=args.steps, size=args.size, frames=args.frames)
 
 
-def _cache(args: Args) -> int:
-    from rich.console import Console
+def _sample(args: Sample) -> int:
+    from sora_jax.evals.bench.machine import peak
+    from sora_jax.evals.bench.sample import measure
 
-    from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios
-    from sora_jax.studio.pipeline import load
-
-    names = [name for name in THRESHOLDS if args.only in name]
-    if not names:
-        raise ValueError(f"no rule has {args.only!r} in its name: they are {', '.join(THRESHOLDS)}.")
-    pipeline = load(args.model)
+    effort, pipeline = _effort(args), _pipeline(args.model, args.dtype)
+    most = peak(args.dtype)
     request = _request(args, pipeline.config)
-    figures = []
-    with Console(stderr=True).status("measuring the run without a cache") as status:
-        ratios = measured_ratios(pipeline, request)
-        caches = list(choices(names, ratios))
-        for figure in measure(pipeline, request, caches, args.repeats):
-            figures.append(figure)
-            status.update(f"measured {figure.rule} at {figure.threshold:g}")
-    if args.as_json:
-        rows = [dataclasses.asdict(figure) for figure in figures]
-        print(json.dumps({"ratios": [float(ratio) for ratio in ratios], "figures": rows}, indent=2))
-        return 0
-    rows = [
-        [
-            figure.rule,
-            str(figure.order),
-            f"{figure.threshold:g}",
-            f"{figure.evaluations}/{figure.steps}",
-            f"{figure.seconds:.2f}",
-            f"{figure.speed_up:.2f}",
-            f"{figure.psnr:.1f}",
-            f"{figure.worst:.1f}",
-        ]
-        for figure in figures
-    ]
-    numbers = ("threshold", "evaluated", "seconds", "times as fast", "PSNR", "worst clip")
-    title = f"{pipeline.config.name}, {request.sampler}: steps left out, against the run without"
-    _print(title, ("rule", "order"), numbers, rows)
-    return 0
+    return _finish(args, measure(pipeline, request, effort=effort, peak=most), most)
 
 
-def _quantize(args: Args) -> int:
+def _vae(args: Vae) -> int:
+    from sora_jax.evals.bench.machine import peak
+    from sora_jax.evals.bench.sizes import sized
+    from sora_jax.evals.bench.vae import measure
+
+    effort, config, most = _effort(args), sized(args.model), peak(args.dtype)
+    defaults = config.defaults
+    measures = measure(
+        config.vae,
+        batch_size=args.batch_size,
+        size=_size(args.size) or (defaults.height, defaults.width),
+        frames=args.frames or defaults.frames,
+        dtype=args.dtype,
+        effort=effort,
+        peak=most,
+    )
+    return _finish(args, measures, most)
+
+
+def _data(args: Data) -> int:
+    from sora_jax.data.sources import DataConfig
+    from sora_jax.evals.bench.data import KINDS, measure
+
+    kinds = tuple(_chosen(args.only, KINDS, "kind"))
+    height, width = _size(args.size) or (64, 64)
+    data = DataConfig(path=args.path, height=height, width=width, frames=args.frames)
+    return _finish(args, measure(data, kinds=kinds, batch_size=args.batch_size, effort=_effort(args)))
+
+
+def _ops(args: Ops) -> int:
+    from sora_jax.evals.bench.machine import peak
+    from sora_jax.evals.bench.ops import CASES, measure
+
+    effort = _effort(args)
+    names = _chosen(args.only, [case.name for case in CASES], "case")
+    cases = tuple(case for case in CASES if case.name in names)
+    most = peak()
+    return _finish(args, measure(cases, effort=effort, peak=most), most)
+
+
+def _cache(args: Cache) -> int:
+    from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios
+
+    effort = _effort(args)
+    names = _chosen(args.only, THRESHOLDS, "rule")
+    pipeline = _pipeline(args.model)
+    request = _request(args, pipeline.config)
+    ratios = measured_ratios(pipeline, request)
+    return _finish(args, measure(pipeline, request, list(choices(names, ratios)), effort, ratios))
+
+
+def _quantize(args: Quantize) -> int:
+    from sora_jax.evals.bench.quantize import KINDS, measure
+
+    kinds = _chosen(args.only, KINDS, "kind")
+    checkpoint = _checkpoint(args.model)
+    return _finish(args, measure(checkpoint, _request(args, checkpoint.config), kinds))
+
+
+def _peers(args: Peers) -> int:
+    from sora_jax.evals.bench.machine import peak
+    from sora_jax.evals.bench.peers import CASES, measure
+
+    effort = _effort(args)
+    names = _chosen(args.only, [case.name for case in CASES], "case")
+    cases = tuple(case for case in CASES if case.name in names)
+    most = peak()
+    return _finish(args, measure(cases, dtypes=args.dtypes, effort=effort, peak=most), most)
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The files' names, and their folders where names are the same."""
+    names = [path.stem for path in paths]
+    return [str(path.with_suffix("")) if names.count(path.stem) > 1 else path.stem for path in paths]
+
+
+def _compare(args: Compare) -> int:
     from rich.console import Console
 
-    from sora_jax.evals.bench.quantize import KINDS, measure
-    from sora_jax.weights import load
+    from sora_jax.evals.bench.record import read
+    from sora_jax.evals.bench.tables import compared, differences, plot
 
-    kinds = [kind for kind in KINDS if args.only in kind]
-    if not kinds:
-        raise ValueError(f"no kind has {args.only!r} in its name: they are {'; '.join(KINDS)}.")
-    checkpoint = load(args.model)
-    figures = []
-    with Console(stderr=True).status("measuring float32") as status:
-        for figure in measure(checkpoint, _request(args, checkpoint.config), kinds):
-            figures.append(figure)
-            status.update(f"measured {figure.kind}")
-    if args.as_json:
-        print(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=2))
-        return 0
-    rows = [
-        [figure.kind, f"{figure.bytes / 1e6:.1f}", f"{figure.velocity_error:.1e}", f"{figure.psnr:.1f}"]
-        for figure in figures
-    ]
-    _print(
-        f"{checkpoint.config.name}, against float32", ("kept as",), ("MB", "velocity's error", "PSNR"), rows
-    )
+    if len(args.records) < 2:
+        raise ValueError(f"{len(args.records)} records were named: give at least two.")
+    if len(set(args.records)) < len(args.records):
+        raise ValueError("a record was named twice: give each once.")
+    records = dict(zip(_labels(args.records), map(read, args.records), strict=True))
+    Console(width=None if sys.stdout.isatty() else 160).print(compared(records))
+    for sentence in differences(records):
+        print(f"differs: {sentence}")
+    print(plot(records, args.plot))
     return 0
+
+
+_RUNS: dict[type, Callable[[Any], int]] = {
+    Train: _train,
+    Sample: _sample,
+    Vae: _vae,
+    Data: _data,
+    Ops: _ops,
+    Cache: _cache,
+    Quantize: _quantize,
+    Peers: _peers,
+    Compare: _compare,
+}

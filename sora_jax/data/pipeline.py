@@ -31,9 +31,11 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     threads: int = 1,
-    prefetch: int = 16,
+    prefetch: int | None = None,
 ) -> grain.DatasetIterator:
     """An endless iterator of dicts of stacked arrays, `batch_size // hosts` examples each.
+
+    `prefetch` examples are made ahead on `threads` threads; by default two batches, at least 16.
 
     `random_maps` run in order on each example with a generator that depends on `seed`, the epoch and the example, so
     augmentations differ between epochs and yet come back the same after a resume. An example's `index` stays with it.
@@ -43,7 +45,8 @@ def batches(
     if not len(source):
         raise ValueError("there is nothing to train on: the source needs an example.")
     stream = _HostRows.of(_stream(source, seed, random_maps), batch_size, host, hosts)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    ahead = max(16, 2 * own) if prefetch is None else prefetch
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     iterator = stream.to_iter_dataset(options).batch(own, drop_remainder=True).__iter__()
     return iterator if hosts == 1 else _OfAllHosts(iterator, hosts)
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import types
-import typing
 from typing import Any, Literal
 
 from sora_jax.models.dit import (
@@ -16,6 +14,7 @@ from sora_jax.models.dit import (
     DIT_WAN2_2_TI2V_5B,
     DiTConfig,
 )
+from sora_jax.models.fields import parse
 from sora_jax.models.image import IMAGE_VIT_H, ImageConfig
 from sora_jax.models.text import TEXT_PLAYGROUND, TEXT_UMT5_XXL, TextConfig
 from sora_jax.models.vae import VAE_PLAYGROUND, VAE_WAN2_1, VAE_WAN2_2, VAEConfig
@@ -141,73 +140,12 @@ def from_json(text: str) -> ModelConfig:
 
     Raises ValueError for text that is no JSON, and names missing and unknown keys and wrong values.
     """
-    return _parse(ModelConfig, text)
+    return parse(ModelConfig, text, "config")
 
 
 def vae_from_json(text: str) -> VAEConfig:
     """A VAE's config of its own, from JSON; errors as in `from_json`."""
-    return _parse(VAEConfig, text)
-
-
-def _parse(kind: Any, text: str) -> Any:
-    try:
-        tree = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"the model's config isn't JSON ({error}).") from error
-    return _build(kind, tree, "")
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value`, as JSON gives it, as an instance of `kind`. `where` is its dotted place in the file."""
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if value in arguments:
-            return value
-    elif origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            try:
-                return _build(option, value, where)
-            except ValueError:
-                continue
-    elif origin is tuple and isinstance(value, list):
-        if arguments[-1] is Ellipsis:
-            arguments = arguments[:1] * len(value)
-        if len(arguments) == len(value):
-            pairs = zip(arguments, value, strict=True)
-            return tuple(_build(item, v, f"{where}[{i}]") for i, (item, v) in enumerate(pairs))
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(kind, type) and type(value) is kind:
-        return value
-    elif kind in (None, type(None)) and value is None:
-        return None
-    name = kind.__name__ if isinstance(kind, type) and not arguments else str(kind).replace("typing.", "")
-    raise ValueError(f"config {where} is {value!r} and must be {name}.")
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    place = f"config {where}" if where else "the config"
-    if not isinstance(value, dict):
-        raise ValueError(f"{place} is {value!r} and must be an object of {kind.__name__}'s fields.")
-    known = {field.name for field in dataclasses.fields(kind)}
-    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
-    missing, unknown = sorted(needed - value.keys()), sorted(value.keys() - known)
-    if missing or unknown:
-        parts = [
-            f"{word} {', '.join(keys)}"
-            for word, keys in (("lacks", missing), ("has unknown", unknown))
-            if keys
-        ]
-        raise ValueError(f"{place} {' and '.join(parts)}: it must have {kind.__name__}'s fields.")
-    hints = typing.get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    built = {name: _build(hints[name], value[name], prefix + name) for name in sorted(known & value.keys())}
-    try:
-        return kind(**built)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}" if where else str(error)) from error
+    return parse(VAEConfig, text, "config")
 
 
 # What the Wan releases steer away from: garish, overexposed, static, blurred, subtitled, deformed...

@@ -5,6 +5,7 @@ is one shared MLP of the level plus a table of the block (PixArt's adaLN-single,
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -28,6 +29,7 @@ REMAT = {
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 ZEROS = nn.initializers.zeros
+GELU = functools.partial(jax.nn.gelu, approximate=True)
 LEAST_SIGMA = 0.05
 
 
@@ -195,7 +197,8 @@ class Block(nn.Module):
 
         y = modulate(norm(x), shift2, scale2).astype(self.dtype)
         y = Linear(c.ffn_width, ("embed", "mlp"), dtype=self.dtype, name="ffn_in")(y)
-        y = jax.nn.gelu(y, approximate=True)
+        # Of the FFN's width only its input is kept for the backward pass; else six arrays are.
+        y = jax.checkpoint(GELU, prevent_cse=False)(y)
         y = Linear(c.width, ("mlp", "embed"), dtype=self.dtype, name="ffn_out")(y)
         return gated(x, y, gate2), None
 

@@ -145,7 +145,10 @@ def self_attention(
 
 
 def heads_first(q, k, v, bias=None, *, scale: float):
-    """Two batched matrix products over [b·k, n, e], the form that XLA's CPU backend runs at matmul speed."""
+    """Two batched matrix products over [b·k, n, e], the form that XLA's CPU backend runs at matmul speed.
+
+    The softmax is divided by its sum only after the second product, where there are e numbers a query and not s.
+    """
     b, n, heads, e = q.shape
     s = k.shape[1]
     q, k, v = (a.transpose(0, 2, 1, 3).reshape(b * heads, a.shape[1], e) for a in (q * scale, k, v))
@@ -153,8 +156,10 @@ def heads_first(q, k, v, bias=None, *, scale: float):
     if bias is not None:
         bias = jnp.broadcast_to(bias.astype(jnp.float32), (b, heads, n, s))
         logits = logits + bias.reshape(b * heads, n, s)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    out = lax.batch_matmul(weights, v)
+    weights = jnp.exp(logits - lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    out = lax.batch_matmul(weights.astype(v.dtype), v)
+    out = (out.astype(jnp.float32) / total).astype(v.dtype)
     return out.reshape(b, heads, n, e).transpose(0, 2, 1, 3)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.data.latents import LatentSource, fill
-from sora_jax.data.pipeline import batches
+from sora_jax.data.pipeline import Source, batches
 from sora_jax.data.sources import DataConfig, caption_map, open_source
 from sora_jax.diffusion.flow import flow_loss, interpolate
 from sora_jax.diffusion.levels import LevelMix, draw_levels
@@ -156,6 +157,25 @@ def loss_of(run: DiTRun, empty: tuple[np.ndarray, np.ndarray]) -> LossFn:
     )
 
 
+def data_of(
+    run: DiTRun, cache: Path, source: Source, tokenize: Tokenize, host: int = 0, hosts: int = 1
+) -> grain.DatasetIterator:
+    """Batches of the latents in the folder `cache`, each with a caption of its clip in `source` as tokens."""
+
+    def to_tokens(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        ids, mask = tokenize([example["caption"]])
+        return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
+
+    return batches(
+        LatentSource(cache),
+        batch_size=run.batch_size,
+        seed=run.seed,
+        random_maps=[caption_map(source), to_tokens],
+        host=host,
+        hosts=hosts,
+    )
+
+
 def run_dit(
     run: DiTRun,
     workdir: Path,
@@ -189,20 +209,7 @@ def run_dit(
 
     init = functools.partial(init_params, run, empty_ids.shape[1])
     state, state_shardings = initial_state(init, tx, mesh)
-
-    def to_tokens(example: dict[str, Any]) -> dict[str, Any]:
-        ids, mask = tokenize([example["caption"]])
-        return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
-
     host, hosts = data_host(mesh)
-    data = batches(
-        LatentSource(cache),
-        batch_size=run.batch_size,
-        seed=run.seed,
-        random_maps=[caption_map(source), lambda example, rng: to_tokens(example)],
-        host=host,
-        hosts=hosts,
-    )
     return train(
         workdir=workdir,
         config=run,
@@ -213,6 +220,6 @@ def run_dit(
         state_shardings=state_shardings,
         tx=tx,
         loss_fn=loss_of(run, (empty_ids[0], empty_mask[0])),
-        data=data,
+        data=data_of(run, cache, source, tokenize, host, hosts),
         evaluate=evaluate,
     )

@@ -164,10 +164,11 @@ def train(
             return
         values = jax.device_get(values)
         show(step, float(values["loss"]))
-        rate = clock.steps_per_second(step)
-        rates = {"steps_per_second": rate, "flops_per_second": flops * rate} if rate else {}
-        if rate and peak:
-            rates["share_of_peak"] = flops * rate / peak
+        rates = clock.read(step)
+        if rates:
+            rates["flops_per_second"] = flops * rates["steps_per_second"]
+            if peak:
+                rates["share_of_peak"] = rates["flops_per_second"] / peak
         if metrics:
             metrics.write(step, {**values, **rates})
 
@@ -176,7 +177,8 @@ def train(
 
     with checkpoints, StopRequests() as stop, _progress_bar(start, config.steps) as show:
         for step in range(start + 1, config.steps + 1):
-            batch = dict(next(data))
+            with clock.waiting():
+                batch = dict(next(data))
             examples = batch.pop("index", None)
             batch = place_batch(batch, mesh)
             if not flops:
@@ -251,18 +253,31 @@ def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[
 
 
 class Clock:
-    """Steps a second between two readings; a reading after a pause starts anew."""
+    """Steps a second, and the share of the time in which the loop waited for data, between two readings; a reading
+    after a pause starts anew."""
 
     def __init__(self):
         self._last: tuple[int, float] | None = None
+        self._waited = 0.0
 
     def pause(self) -> None:
         self._last = None
 
-    def steps_per_second(self, step: int) -> float | None:
-        now, last = time.perf_counter(), self._last
-        self._last = (step, now)
-        return (step - last[0]) / (now - last[1]) if last and step > last[0] else None
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for a batch. The device may be at work meanwhile: it stands still at most as long."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def read(self, step: int) -> dict[str, float]:
+        """`steps_per_second` and `data_wait` since the last reading; empty where there is none to compare with."""
+        now, last, waited = time.perf_counter(), self._last, self._waited
+        self._last, self._waited = (step, now), 0.0
+        if not last or step <= last[0]:
+            return {}
+        taken = now - last[1]
+        return {"steps_per_second": (step - last[0]) / taken, "data_wait": waited / taken}
 
 
 MAY_CHANGE = (

@@ -9,6 +9,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 
@@ -90,13 +91,9 @@ def loss_of(run: VAERun) -> LossFn:
     return functools.partial(vae_loss, model=VAE(run.model), config=run.loss)
 
 
-def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
-    """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
-    mesh = make_mesh(run.mesh)
-    tx = make_optimizer(run.optimizer, run.steps)
-    state, state_shardings = initial_state(functools.partial(init_params, run), tx, mesh)
-    host, hosts = data_host(mesh)
-    data = batches(
+def data_of(run: VAERun, host: int = 0, hosts: int = 1) -> grain.DatasetIterator:
+    """Batches of windows of the run's clips."""
+    return batches(
         open_source(run.data),
         batch_size=run.batch_size,
         seed=run.seed,
@@ -104,6 +101,14 @@ def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> Tra
         host=host,
         hosts=hosts,
     )
+
+
+def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
+    """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
+    mesh = make_mesh(run.mesh)
+    tx = make_optimizer(run.optimizer, run.steps)
+    state, state_shardings = initial_state(functools.partial(init_params, run), tx, mesh)
+    host, hosts = data_host(mesh)
     return train(
         workdir=workdir,
         config=run,
@@ -113,6 +118,6 @@ def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> Tra
         state_shardings=state_shardings,
         tx=tx,
         loss_fn=loss_of(run),
-        data=data,
+        data=data_of(run, host, hosts),
         evaluate=evaluate,
     )

@@ -44,7 +44,8 @@ _SCHEDULERS = {
 }
 
 
-def _dit_json(config: DiTConfig) -> dict[str, Any]:
+def dit_json(config: DiTConfig) -> dict[str, Any]:
+    """The config of `WanTransformer3DModel`. ValueError for a network that it can't be."""
     if config.prediction != "velocity":
         raise ValueError(
             "this model's denoiser predicts the clean clip, which diffusers' WanTransformer3DModel can't: it can "
@@ -71,7 +72,8 @@ def _dit_json(config: DiTConfig) -> dict[str, Any]:
     }
 
 
-def _vae_json(config: VAEConfig) -> dict[str, Any]:
+def vae_json(config: VAEConfig) -> dict[str, Any]:
+    """The config of `AutoencoderKLWan`. ValueError for a network that it can't be."""
     if not all(config.spatial_downsample):
         raise ValueError(
             "this model's VAE keeps the height and width between two of its levels, which diffusers' AutoencoderKLWan "
@@ -185,7 +187,7 @@ def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
         )
     scheduler = _scheduler_json(config)
     configs = {
-        "vae/config.json": _vae_json(config.vae),
+        "vae/config.json": vae_json(config.vae),
         "text_encoder/config.json": _text_json(config.text),
         "scheduler/scheduler_config.json": scheduler,
         "tokenizer/tokenizer_config.json": {
@@ -197,7 +199,7 @@ def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
     }
     for name, network in config.networks.items():
         if isinstance(network, DiTConfig):
-            configs[f"{FOLDERS[name]}/config.json"] = _dit_json(network)
+            configs[f"{FOLDERS[name]}/config.json"] = dit_json(network)
     if config.image is not None:
         configs["image_encoder/config.json"] = _image_json(config.image)
         configs["image_processor/preprocessor_config.json"] = _processor_json(config.image)

@@ -19,7 +19,12 @@ Network = DiTConfig | VAEConfig | TextConfig | ImageConfig
 
 def abstract_params(config: ModelConfig) -> dict[str, Any]:
     """Trees like `Checkpoint.params`, of `jax.ShapeDtypeStruct`s: the shapes alone."""
-    return {name: nn.unbox(abstract(network)) for name, network in config.networks.items()}
+    return {name: parameter_tree(network) for name, network in config.networks.items()}
+
+
+def parameter_tree(config: Network) -> Any:
+    """A network's parameters as nested `ShapeDtypeStruct`s."""
+    return nn.unbox(abstract(config))
 
 
 @functools.lru_cache(maxsize=32)
@@ -46,5 +51,5 @@ def abstract(config: Network) -> Any:
 
 def parameter_shapes(config: Network) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter by its "/"-joined path."""
-    flat: dict[str, Any] = traverse_util.flatten_dict(nn.unbox(abstract(config)), sep="/")  # pyright: ignore
+    flat: dict[str, Any] = traverse_util.flatten_dict(parameter_tree(config), sep="/")  # pyright: ignore
     return {path: leaf.shape for path, leaf in flat.items()}

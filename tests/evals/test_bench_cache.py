@@ -10,6 +10,7 @@ import tiny_model
 from sora_jax.cli.main import main
 from sora_jax.diffusion import Euler, MagCache, StepCache, TeaCache, start
 from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios, psnr
+from sora_jax.evals.bench.timing import Effort
 from sora_jax.studio.request import resolve
 
 STEPS = 4
@@ -46,12 +47,21 @@ def test_ratios_are_those_of_successive_velocities():
 
 def test_figures():
     caches = [("tea", StepCache(rule=TeaCache(threshold=0.2), order=1)), ("mag", StepCache(rule=MagCache()))]
-    none, tea, mag = measure(Pipeline(), request(), caches, repeats=1)
-    assert (none.rule, none.evaluations, none.speed_up, none.psnr) == ("none", STEPS, 1.0, float("inf"))
-    assert (tea.rule, tea.order, tea.threshold, tea.evaluations, tea.steps) == ("tea", 1, 0.2, 2, STEPS)
-    assert tea.psnr == tea.worst == pytest.approx(10 * np.log10(4 / 0.25))
-    assert tea.speed_up == pytest.approx(none.seconds / tea.seconds)
-    assert mag.rule == "mag"
+    once = Effort(repeats=1, seconds=0, warmup=0)
+    none, tea, mag = measure(Pipeline(), request(), caches, once, [1, 2])
+    assert none.variant == "no cache"
+    assert none.figures == {
+        "evaluations": STEPS,
+        "times_as_fast": 1,
+        "psnr": float("inf"),
+        "worst": float("inf"),
+        "ratios": (1, 2),
+    }
+    assert tea.variant == "tea 0.2, order 1"
+    assert (tea.figures["order"], tea.figures["threshold"], tea.figures["evaluations"]) == (1, 0.2, 2)
+    assert tea.figures["psnr"] == tea.figures["worst"] == pytest.approx(10 * np.log10(4 / 0.25))
+    assert tea.figures["times_as_fast"] > 0
+    assert mag.variant.startswith("mag")
 
 
 def test_every_rule_is_tried_at_every_threshold():
@@ -67,7 +77,8 @@ def test_the_command(tmp_path, capsys):
     options = ["--model", str(folder), "--only", "mag", "--steps", "6", "--repeats", "1", "--json"]
     assert main(["bench", "cache", *options]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert len(found["ratios"]) == 6
-    assert [figure["rule"] for figure in found["figures"]] == ["none"] + ["mag"] * 8
+    first, *cached = found["measures"]
+    assert len(first["figures"]["ratios"]) == 6
+    assert [measure["variant"][:4] for measure in cached] == ["mag "] * 8
     assert main(["bench", "cache", "--only", "nothing"]) == 2
-    assert "tea, first-block, mag" in capsys.readouterr().err
+    assert "tea; first-block; mag" in capsys.readouterr().err

@@ -44,10 +44,11 @@ def test_figures_of_a_generation():
     pytest.importorskip("qwix")
     request = resolve(tiny_model.CONFIG, ["a red circle"], steps=2)
     exact, int8 = measure(tiny_model.checkpoint(), request, ["int8"])
-    assert (exact.kind, exact.velocity_error, exact.psnr) == ("float32", 0.0, float("inf"))
-    assert int8.bytes < exact.bytes
-    assert 1e-4 < int8.velocity_error < 0.1
-    assert 20 < int8.psnr < 80
+    assert (exact.variant, exact.figures["velocity_error"]) == ("float32", 0.0)
+    assert exact.figures["psnr"] == float("inf")
+    assert int8.figures["bytes"] < exact.figures["bytes"]
+    assert 1e-4 < int8.figures["velocity_error"] < 0.1
+    assert 20 < int8.figures["psnr"] < 80
     assert set(KINDS) >= {"bfloat16", "fp8"}
 
 

@@ -17,7 +17,7 @@ from flax import linen as nn
 from sora_jax.data.pipeline import batches
 from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train.checkpoint import Checkpoints
-from sora_jax.train.loop import LoopConfig, train
+from sora_jax.train.loop import Clock, LoopConfig, train
 from sora_jax.train.state import initial_state
 from sora_jax.train.workdir import defaults_of
 
@@ -147,8 +147,29 @@ def test_metrics_tell_rates(tmp_path):
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 4
     assert {"loss", "gradient_norm", "steps_per_second", "flops_per_second", "share_of_peak"} <= last.keys()
+    assert 0 < last["data_wait"] < 1
     from_board = list((tmp_path / "tensorboard").iterdir())
     assert from_board
+
+
+def test_the_share_of_waiting_for_data(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("sora_jax.train.loop.time.perf_counter", lambda: now[0])
+    clock = Clock()
+
+    def step(waits, works):
+        with clock.waiting():
+            now[0] += waits
+        now[0] += works
+
+    step(100, 100)
+    assert clock.read(1) == {}
+    step(1, 3)
+    step(0, 4)
+    assert clock.read(3) == {"steps_per_second": 0.25, "data_wait": 0.125}
+    clock.pause()
+    step(5, 5)
+    assert clock.read(4) == {}
 
 
 @pytest.mark.parametrize(

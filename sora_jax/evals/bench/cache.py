@@ -1,42 +1,30 @@
 """What step caching saves and costs: for each rule and threshold, evaluations, speed-up and PSNR.
 
 The same prompts from the same noise, with and without; PSNR is of the decoded clips against those without, in dB of
-the pixels' range. Time is that of the sampling steps, the fastest of the repeats, after a run that compiles.
+the pixels' range. Time is that of the text and the sampling steps, in turns with the run without.
 """
 
 import dataclasses
-import time
+import functools
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from sora_jax.diffusion import FirstBlock, Generation, MagCache, StepCache, TeaCache, finish, magnitude_ratios
+from sora_jax.evals.bench.record import Measure
+from sora_jax.evals.bench.timing import Effort, interleaved, measured, timed
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request
 
-__all__ = ["THRESHOLDS", "CacheFigure", "choices", "measure", "measured_ratios", "psnr"]
+__all__ = ["THRESHOLDS", "choices", "measure", "measured_ratios", "psnr"]
 
 THRESHOLDS = {
     "tea": (0.05, 0.1, 0.2, 0.3),
     "first-block": (0.05, 0.1, 0.2, 0.3),
     "mag": (0.01, 0.03, 0.06, 0.12),
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheFigure:
-    """One rule at one threshold, for all clips of the batch."""
-
-    rule: str
-    order: int
-    threshold: float
-    evaluations: int
-    steps: int
-    seconds: float
-    speed_up: float
-    psnr: float
-    """Of the whole batch; `worst` is the clip's where it is least."""
-    worst: float
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,43 +56,45 @@ def choices(names: Sequence[str], ratios: np.ndarray) -> Iterator[tuple[str, Ste
                 yield name, StepCache(rule=rule, order=order)
 
 
-def _timed(pipeline: Pipeline, request: Request, repeats: int) -> tuple[Generation, float]:
-    """The finished generation, and the seconds of its fastest run."""
-    best = float("inf")
-    for _ in range(repeats):
-        first = pipeline.begin(request)
-        began = time.perf_counter()
-        last = pipeline.advance(first, request.steps)
-        best = min(best, time.perf_counter() - began)
-    return last.generation, best  # pyright: ignore[reportPossiblyUnbound]
+def _denoising(pipeline: Pipeline, request: Request) -> Generation:
+    return pipeline.sample(request).generation
 
 
 def measure(
-    pipeline: Pipeline, request: Request, caches: Sequence[tuple[str, StepCache]], repeats: int = 3
-) -> Iterator[CacheFigure]:
-    """The figures of each cache, as they are measured, the first being of the run without one."""
-    pipeline.sample(request)
-    whole, alone = _timed(pipeline, request, repeats)
-    clips = pipeline.decode_batch(finish(whole))
-    steps = request.steps
-    common = {"steps": steps, "order": 0, "threshold": 0.0, "psnr": float("inf"), "worst": float("inf")}
-    yield CacheFigure(rule="none", evaluations=steps, seconds=alone, speed_up=1.0, **common)
-    compiled = set()
+    pipeline: Pipeline,
+    request: Request,
+    caches: Sequence[tuple[str, StepCache]],
+    effort: Effort,
+    ratios: Sequence[float] | np.ndarray = (),
+) -> Iterator[Measure]:
+    """The denoising with each cache, as it is measured, the first without one, which carries MagCache's `ratios`.
+
+    `psnr` is of the whole batch, `worst` the clip's where it is least; both infinite where the clips are equal.
+    """
+    plain = functools.partial(_denoising, pipeline, request)
+    clips = pipeline.decode_batch(finish(plain()))
+    alone = timed(plain, effort)
+    each = {"steps": request.steps}
+    same: dict[str, Any] = {"evaluations": float(request.steps), "times_as_fast": 1.0}
+    same |= {"psnr": math.inf, "worst": math.inf, "ratios": tuple(float(ratio) for ratio in ratios)}
+    yield measured("latents", "no cache", seconds=alone, each=each, figures=same)
     for name, cache in caches:
-        cached = dataclasses.replace(request, cache=cache)
-        if (name, cache.order) not in compiled:
-            compiled.add((name, cache.order))
-            pipeline.sample(cached)
-        done, seconds = _timed(pipeline, cached, repeats)
+        cached = functools.partial(_denoising, pipeline, dataclasses.replace(request, cache=cache))
+        done = cached()
+        # In turns with the run without, so that what else the machine does hits both.
+        times = interleaved({"plain": plain, "cached": cached}, effort)
         made = pipeline.decode_batch(finish(done))
-        yield CacheFigure(
-            rule=name,
-            order=cache.order,
-            threshold=float(cache.rule.threshold),
-            evaluations=int(done.cache["evaluations"]),
-            steps=steps,
-            seconds=seconds,
-            speed_up=alone / seconds,
-            psnr=psnr(made, clips),
-            worst=min(psnr(a, b) for a, b in zip(made, clips, strict=True)),
+        yield measured(
+            "latents",
+            f"{name} {float(cache.rule.threshold):g}, order {cache.order}",
+            seconds=times["cached"],
+            each=each,
+            figures={
+                "threshold": float(cache.rule.threshold),
+                "order": float(cache.order),
+                "evaluations": float(done.cache["evaluations"]),
+                "times_as_fast": times["plain"].median / times["cached"].median,
+                "psnr": psnr(made, clips),
+                "worst": min(psnr(a, b) for a, b in zip(made, clips, strict=True)),
+            },
         )

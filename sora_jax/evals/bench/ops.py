@@ -1,21 +1,22 @@
-"""The lowerings of attention and convolution against each other, in GFLOP/s, forward and with gradients.
+"""The lowerings of attention and convolution against each other, forward and gradients.
 
-Each is run until its share of the time is used up, and the fastest run counts: what disturbs a run only slows it.
 FLOPs are counted of the mathematics, 2 a multiplication with its addition; gradients count twice the forward.
 """
 
 import dataclasses
-import time
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from sora_jax.evals.bench.record import Measure, Peak
+from sora_jax.evals.bench.timing import Effort, compiled, interleaved, measured
 from sora_jax.ops import attention as attention_ops
 from sora_jax.ops import conv as conv_ops
 
-__all__ = ["CASES", "Case", "Figure", "measure"]
+__all__ = ["CASES", "Case", "measure"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,6 @@ class Case:
     flops: float
     lowerings: dict[str, Callable[..., Any]]
     dtype: str = "float32"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Figure:
-    """GFLOP/s of one lowering, and how many times as fast as the case's first it is."""
-
-    case: str
-    lowering: str
-    forward: float
-    gradients: float
-    forward_ratio: float
-    gradients_ratio: float
 
 
 def _matmul(n: int, dtype: str) -> Case:
@@ -95,46 +84,40 @@ CASES = (
 )
 
 
-def _fastest(run: Callable[..., Any], inputs: tuple[jax.Array, ...], seconds: float) -> float:
-    """Seconds of the fastest of at least three runs."""
-    jax.block_until_ready(run(*inputs))  # compiles
-    best, end = float("inf"), time.perf_counter() + seconds
-    done = 0
-    while done < 3 or time.perf_counter() < end:
-        began = time.perf_counter()
-        jax.block_until_ready(run(*inputs))
-        best = min(best, time.perf_counter() - began)
-        done += 1
-    return best
-
-
-def _gradients(lowering: Callable[..., Any], inputs: tuple[jax.Array, ...]) -> Callable[..., Any]:
-    """All inputs' gradients, for one gradient of the output: a mean would hand XLA constants to fold."""
+def _called(lowering: Callable[..., Any], inputs: tuple[jax.Array, ...], part: str) -> tuple[Any, ...]:
+    """The jitted function and its arguments. Gradients are all inputs', for one gradient of the output: a mean would
+    hand XLA constants to fold."""
+    if part == "forward":
+        return jax.jit(lowering), *inputs
     shape = jax.eval_shape(lowering, *inputs)
     upstream = jax.random.normal(jax.random.key(1), shape.shape, shape.dtype)
-    pull = jax.jit(lambda upstream, *inputs: jax.vjp(lowering, *inputs)[1](upstream))
-    return lambda *inputs: pull(upstream, *inputs)
+    return jax.jit(lambda upstream, *inputs: jax.vjp(lowering, *inputs)[1](upstream)), upstream, *inputs
 
 
-def measure(cases: tuple[Case, ...] = CASES, seconds: float = 1.0) -> Iterator[Figure]:
-    """The figures of each case's lowerings, as they are measured; `seconds` is the time for each one."""
+def measure(
+    cases: tuple[Case, ...] = CASES, *, effort: Effort, peak: Peak | None = None
+) -> Iterator[Measure]:
+    """Each case's lowerings, forward and then gradients, the lowerings in turns."""
     for case in cases:
         keys = jax.random.split(jax.random.key(0), len(case.shapes))
         inputs = tuple(
             jax.random.normal(key, shape, jnp.dtype(case.dtype))
             for key, shape in zip(keys, case.shapes, strict=True)
         )
-        first: tuple[float, float] | None = None
-        for name, lowering in case.lowerings.items():
-            forward = case.flops / _fastest(jax.jit(lowering), inputs, seconds) / 1e9
-            # The gradient program computes the forward pass too where it needs it; only the gradients count.
-            gradients = 2 * case.flops / _fastest(_gradients(lowering, inputs), inputs, seconds) / 1e9
-            first = first or (forward, gradients)
-            yield Figure(
-                case=case.name,
-                lowering=name,
-                forward=forward,
-                gradients=gradients,
-                forward_ratio=forward / first[0],
-                gradients_ratio=gradients / first[1],
-            )
+        # The gradient program computes the forward pass too where it needs it; only the gradients count.
+        for part, flops in (("forward", case.flops), ("gradients", 2 * case.flops)):
+            called = {name: _called(lowering, inputs, part) for name, lowering in case.lowerings.items()}
+            programs = {name: compiled(*call) for name, call in called.items()}
+            runs = {name: functools.partial(programs[name].call, *called[name][1:]) for name in called}
+            times = interleaved(runs, effort)
+            first = next(iter(times.values())).median
+            for name, seconds in times.items():
+                yield measured(
+                    f"{case.name}, {part}",
+                    name,
+                    seconds=seconds,
+                    flops=flops,
+                    peak=peak if peak and peak.dtype == case.dtype else None,
+                    program=programs[name],
+                    figures={"times_as_fast": first / seconds.median},
+                )

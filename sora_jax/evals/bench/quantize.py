@@ -4,7 +4,6 @@ Of each: bytes of the parameters, the velocity's error ‖v - v₃₂‖ / ‖v�
 several noise levels, and the PSNR of a whole generation from the same noise.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,11 +11,12 @@ import jax
 import numpy as np
 
 from sora_jax.evals.bench.cache import psnr
+from sora_jax.evals.bench.record import Measure
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request
 from sora_jax.weights import Checkpoint
 
-__all__ = ["KINDS", "QuantizeFigure", "measure"]
+__all__ = ["KINDS", "measure"]
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 KINDS: dict[str, dict[str, Any]] = {
@@ -28,16 +28,6 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class QuantizeFigure:
-    """One way of keeping the parameters."""
-
-    kind: str
-    bytes: int
-    velocity_error: float
-    psnr: float
-
-
 def _bytes(pipeline: Pipeline) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(pipeline.params))
 
@@ -47,7 +37,7 @@ def _velocities(pipeline: Pipeline, request: Request, x: np.ndarray) -> np.ndarr
     return np.stack([np.asarray(pipeline.denoise(x, 1000 * level, text), np.float32) for level in LEVELS])
 
 
-def measure(checkpoint: Checkpoint, request: Request, kinds: Sequence[str]) -> Iterator[QuantizeFigure]:
+def measure(checkpoint: Checkpoint, request: Request, kinds: Sequence[str]) -> Iterator[Measure]:
     """The figures of each kind, as they are measured, float32 first."""
     size = request.size
     shape = checkpoint.config.vae.latent_shape(size.frames, size.height, size.width)
@@ -61,6 +51,9 @@ def measure(checkpoint: Checkpoint, request: Request, kinds: Sequence[str]) -> I
         errors = [
             np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12) for a, b in zip(v, exact, strict=True)
         ]
-        yield QuantizeFigure(
-            kind=kind, bytes=_bytes(pipeline), velocity_error=float(max(errors)), psnr=psnr(made, clips)
-        )
+        figures = {
+            "bytes": float(_bytes(pipeline)),
+            "velocity_error": float(max(errors)),
+            "psnr": psnr(made, clips),
+        }
+        yield Measure(name="weights", variant=kind, figures=figures)

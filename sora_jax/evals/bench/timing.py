@@ -1,0 +1,110 @@
+"""How long calls take: warm-up, then repeats in turns, so that what else the machine does hits all of them alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sora_jax.evals.bench.record import Measure, Peak, Seconds
+
+__all__ = ["Compiled", "Effort", "compiled", "interleaved", "measured", "timed"]
+
+MOST_REPEATS = 1000
+
+
+class Effort(NamedTuple):
+    """How hard to measure: at least so many repeats, and on until so many seconds are used up for each call."""
+
+    repeats: int = 5
+    seconds: float = 2.0
+    warmup: int = 1
+
+    def checked(self) -> "Effort":
+        """Itself. ValueError for numbers that give no measurement."""
+        if not 1 <= self.repeats <= MOST_REPEATS:
+            raise ValueError(f"repeats is {self.repeats} and must be from 1 to {MOST_REPEATS}.")
+        if not 0 <= self.seconds <= 3600:
+            raise ValueError(f"seconds is {self.seconds:g} and must be from 0 to 3600.")
+        if not 0 <= self.warmup <= MOST_REPEATS:
+            raise ValueError(f"warmup is {self.warmup} and must be from 0 to {MOST_REPEATS}.")
+        return self
+
+
+def interleaved(runs: Mapping[str, Callable[[], Any]], effort: Effort) -> dict[str, Seconds]:
+    """The times of each call. Results that are JAX arrays are waited for."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(-effort.warmup, MOST_REPEATS):
+        if number >= effort.repeats and all(sum(taken) >= effort.seconds for taken in times.values()):
+            break
+        for name, run in runs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            if number >= 0:
+                times[name].append(time.perf_counter() - began)
+    return {name: _spread(taken) for name, taken in times.items()}
+
+
+def timed(run: Callable[[], Any], effort: Effort) -> Seconds:
+    """The times of one call."""
+    return interleaved({"": run}, effort)[""]
+
+
+def _spread(taken: list[float]) -> Seconds:
+    lower, median, upper = (float(q) for q in np.quantile(taken, (0.25, 0.5, 0.75)))
+    return Seconds(median=median, lower=lower, upper=upper, least=min(taken), repeats=len(taken))
+
+
+class Compiled(NamedTuple):
+    """A program and what it took to make: `call` runs it."""
+
+    call: Any
+    seconds: float
+    memory_bytes: int | None
+
+
+def compiled(jitted: Any, *arguments: Any) -> Compiled:
+    """What `jax.jit` gave, compiled for arguments of these shapes. A program that is on disk already is read from
+    there in less time: switch JAX's compilation cache off to know."""
+    began = time.perf_counter()
+    program = jitted.lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    memory: Any = program.memory_analysis()
+    total = None
+    if memory is not None:
+        total = int(
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes
+        )
+    return Compiled(program, seconds, total)
+
+
+def measured(
+    name: str,
+    variant: str = "",
+    *,
+    seconds: Seconds,
+    each: Mapping[str, float] | None = None,
+    flops: float | None = None,
+    peak: Peak | None = None,
+    devices: int = 1,
+    program: Compiled | None = None,
+    figures: Mapping[str, Any] | None = None,
+) -> Measure:
+    """A measure of one call that goes through `each` (so many tokens, frames, ...) with `flops` operations."""
+    rate = flops / seconds.median if flops else None
+    return Measure(
+        name=name,
+        variant=variant,
+        seconds=seconds,
+        per_second={what: count / seconds.median for what, count in (each or {}).items()},
+        flops=None if flops is None else float(flops),
+        flops_per_second=rate,
+        share_of_peak=rate / (peak.flops_per_second * devices) if rate and peak else None,
+        compile_seconds=program and program.seconds,
+        memory_bytes=program and program.memory_bytes,
+        figures=dict(figures or {}),
+    )
