@@ -237,7 +237,8 @@ def data_wait(bench: TrainBench, steps: int = 20) -> Measure:
     def batches(data: grain.DatasetIterator) -> Iterator[Any]:
         while True:
             with clock.waiting():
-                batch = next(data)
+                batch = dict(next(data))
+            batch.pop("index", None)
             yield place_batch(batch, mesh)
 
     with tempfile.TemporaryDirectory() as folder:
