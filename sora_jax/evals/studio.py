@@ -1,43 +1,18 @@
-"""Does each edit do what it says? Cases from fresh scenes of the playground, judged by the oracle and by pixels.
-
-A task makes a case of a number: it renders or generates what the edit starts from, edits, and says what it found, as
-truths (counted) and figures (averaged). Clips that people bring are rendered, so that a fault is the edit's own.
-"""
+"""Does each edit do what it says? Cases from fresh scenes of the playground, counted and averaged, with intervals."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from sora_jax.data.playground.captions import caption
-from sora_jax.data.playground.claims import judge, parse
-from sora_jax.data.playground.oracle import Reading, read
-from sora_jax.data.playground.render import render
-from sora_jax.data.playground.scene import COLORS, Scene, draw_scene
+from sora_jax.evals import studio_cases as cases
 from sora_jax.evals.intervals import wilson
-from sora_jax.evals.playground import FRESH, SIMPLE, Shown
-from sora_jax.media import Clip
-from sora_jax.studio.edits import Card
-from sora_jax.studio.expand import by_grammar
+from sora_jax.evals.playground import Shown
+from sora_jax.evals.studio_cases import Case
 from sora_jax.studio.pipeline import Pipeline
-from sora_jax.studio.presets import PRESETS
-from sora_jax.studio.request import resolve
 
-__all__ = ["TASKS", "Case", "Task", "evaluate_studio", "psnr"]
-
-Options = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    """What one case showed."""
-
-    clip: Clip
-    label: str
-    truths: dict[str, bool] = dataclasses.field(default_factory=dict)
-    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+__all__ = ["TASKS", "Task", "evaluate_studio"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,365 +20,38 @@ class Task:
     """One row of the table, or a few: `needs` are the least rates of the truths, and the least means of the figures."""
 
     title: str
-    case: Callable[[Pipeline, int, Options], Case]
+    case: Callable[[Pipeline, int, dict[str, Any]], Case]
     needs: dict[str, float]
     share: float = 1.0
     """Of the count asked for: less where a case takes long."""
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """dB of pixels in [-1, 1]; 99 where they are equal."""
-    return min(99.0, 10 * float(np.log10(4 / max(float(np.mean(np.square(a - b))), 1e-12))))
-
-
-def _scene(seed: int, **want: Any) -> Scene:
-    return draw_scene(FRESH + seed, **{**SIMPLE, "objects": 1, **want})
-
-
-def _shot(pipeline: Pipeline, scene: Scene, frames: int | None = None) -> Clip:
-    """The scene as a clip of the model's own size, with its caption."""
-    d = pipeline.config.defaults
-    pixels = render(scene, height=d.height, width=d.width, frames=frames or d.frames, fps=d.fps)
-    return Clip.from_uint8(pixels, d.fps, {"prompt": _words(scene)})
-
-
-def _words(scene: Scene) -> str:
-    """A short caption that names colour, shape and motion."""
-    for phrasing in range(200):
-        text = caption(scene, phrasing, "short")
-        claims = parse(text).objects
-        if len(claims) == len(scene.objects) and all(o.color and o.shape and o.motion for o in claims):
-            return text
-    raise AssertionError("no caption names it all")
-
-
-def _read(clip: Clip) -> Reading:
-    return read(clip.to_uint8(), clip.fps)
-
-
-def _right(words: str, clip: Clip, *attributes: str) -> bool:
-    verdict = judge(words, _read(clip))
-    return all(verdict.get(name, True) for name in attributes or ("whole",))
-
-
-def _cut(clip: Clip, start: int, stop: int | None = None) -> Clip:
-    return Clip(clip.frames[start:stop], clip.fps)
-
-
-def _steps(clip: Clip) -> np.ndarray:
-    """How far each frame is from the one before it: the root mean square of the pixels' change."""
-    return np.sqrt(np.square(np.diff(clip.frames, axis=0)).mean(axis=(1, 2, 3)))
-
-
-def _jump(clip: Clip, joint: int) -> float:
-    """How much an object's velocity changes where frame `joint` begins, in pixels of a 64-pixel frame per frame."""
-    near = _cut(clip, max(joint - 6, 0), joint + 6)
-    at = min(joint, 6)
-    tracks = [one.track[:, :2] for one in _read(near).objects]
-    changes = [
-        np.hypot(*((track[at] - track[at - 1]) - (track[at - 1] - track[at - 2])))
-        for track in tracks
-        if np.isfinite(track[at - 2 : at + 1]).all()
-    ]
-    return 64 * float(max(changes)) if changes else 99.0
-
-
-def _image(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = _words(_scene(seed))
-    clip = pipeline.generate(words, frames=1, seed=seed, **options)
-    return Case(clip=clip, label=words, truths={"whole": _right(words, clip, "objects", "color", "shape")})
-
-
-def _animate(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed)
-    true = _shot(pipeline, scene)
-    words = _words(scene)
-    clip = pipeline.animate(true, words, seed=seed, **options)
-    kept = psnr(clip.frames[0], true.frames[0])
-    return Case(
-        clip=clip, label=words, truths={"motion": _right(words, clip, "motion")}, figures={"kept": kept}
-    )
-
-
-def _keyframes(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed)
-    true = _shot(pipeline, scene)
-    last = _cut(true, len(true) - 1)
-    words = _words(scene)
-    clip = pipeline.animate(true, words, last_image=last, seed=seed, **options)
-    kept = min(psnr(clip.frames[i], true.frames[i]) for i in (0, -1))
-    return Case(
-        clip=clip, label=words, truths={"motion": _right(words, clip, "motion")}, figures={"kept": kept}
-    )
-
-
-def _extend(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed, motion=("circles around", "bounces", "spins", "stays still")[seed % 4])
-    true = _shot(pipeline, scene)
-    words, direction = _words(scene), ("forward", "backward")[seed % 2]
-    clip = pipeline.extend(true, words, seconds=1.0, direction=direction, seed=seed, **options)
-    new = len(clip) - len(true)
-    joint = len(true) if direction == "forward" else new
-    part = _cut(clip, 0, len(true)) if direction == "forward" else _cut(clip, new)
-    return Case(
-        clip=clip,
-        label=f"{words} ({direction})",
-        truths={"joint": _jump(clip, joint) <= 1, "look": _right(words, clip, "color", "shape")},
-        figures={"kept": psnr(part.frames, true.frames)},
-    )
-
-
-def _minute(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed, motion=("circles around", "bounces", "spins", "stays still")[seed % 4])
-    words = _words(scene)
-    true = _shot(pipeline, scene)
-    clip = pipeline.extend(true, words, seconds=60 - true.seconds, seed=seed, **options)
-    # Right still, along the way: the curve of the drift.
-    spans = {
-        second: _cut(clip, int(second * clip.fps) - 17, int(second * clip.fps)) for second in (15, 30, 45, 60)
-    }
-    truths = {f"{second} s": _right(words, part, "color", "shape") for second, part in spans.items()}
-    return Case(clip=clip, label=words, truths=truths)
-
-
-def _real_step(pipeline: Pipeline) -> float:
-    """The median, over real clips, of the largest step."""
-    return float(np.median([_steps(_shot(pipeline, _scene(i))).max() for i in range(24)]))
-
-
-def _connect(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    a = _scene(seed)
-    one = a.objects[0]
-    b = _scene(seed + 50_000, color=one.color, shape=one.shape, background_color=a.background_color)
-    first, second = _shot(pipeline, a), _shot(pipeline, b)
-    words = f"a {one.color} {one.shape} moves"
-    clip = pipeline.connect(first, second, words, seconds=1.0, seed=seed, **options)
-    kept = min(
-        psnr(clip.frames[: len(first)], first.frames), psnr(clip.frames[-len(second) :], second.frames)
-    )
-    largest = _steps(_cut(clip, len(first) - 1, len(clip) - len(second) + 1)).max()
-    return Case(
-        clip=clip, label=words, truths={"smooth": largest <= 2 * _real_step(pipeline)}, figures={"kept": kept}
-    )
-
-
-def _loop(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = _words(_scene(seed))
-    clip = pipeline.loop(words, seed=seed, **options)
-    seam = float(np.sqrt(np.square(clip.frames[-1] - clip.frames[0]).mean()))
-    median = max(float(np.median(_steps(clip))), 1e-3)
-    return Case(
-        clip=clip, label=words, truths={"seam": seam <= 1.2 * median}, figures={"seam ratio": seam / median}
-    )
-
-
-def _blend(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    a, b = _scene(seed), _scene(seed + 50_000)
-    first, second = _shot(pipeline, a), _shot(pipeline, b)
-    clip = pipeline.blend(first, second, seed=seed, **options)
-    along = second.frames - first.frames
-    share = np.einsum("thwc,thwc->t", clip.frames - first.frames, along) / np.square(along).sum(
-        axis=(1, 2, 3)
-    )
-    return Case(
-        clip=clip,
-        label=f"{first.metadata['prompt']} -> {second.metadata['prompt']}",
-        truths={
-            "starts as A": _right(_words(a), _cut(clip, 0, 1), "color", "shape"),
-            "ends as B": _right(_words(b), _cut(clip, len(clip) - 1), "color", "shape"),
-            "monotone": bool((np.diff(share) > -0.1).all()),
-        },
-    )
-
-
-def _remix(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed)
-    one = scene.objects[0]
-    color = next(c for c in (*COLORS[seed % 8 :], *COLORS) if c != one.color)
-    true = _shot(pipeline, scene)
-    words = f"a {color} {one.shape} {one.motion}"
-    clip = pipeline.remix(true, words, seed=seed, **options)
-    return Case(
-        clip=clip,
-        label=f"{_words(scene)} -> {words}",
-        truths={"new colour": _right(words, clip, "color"), "motion kept": _right(words, clip, "motion")},
-    )
-
-
-def _strength(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    true = _shot(pipeline, _scene(seed))
-    words = _words(_scene(seed + 50_000))
-    clips = [pipeline.remix(true, words, strength=s, seed=seed, **options) for s in (0.0, 0.5, 0.8, 1.0)]
-    apart = [float(np.square(clip.frames - true.frames).mean()) for clip in clips]
-    fresh = pipeline.generate(words, seed=seed, **options)
-    return Case(
-        clip=clips[2],
-        label=words,
-        truths={
-            "monotone": apart == sorted(apart),
-            "0 is the clip": apart[0] == 0,
-            "1 is a fresh one": psnr(clips[-1].frames, fresh.frames) > 40,
-        },
-    )
-
-
-def _recut(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene = _scene(seed, motion=("circles around", "bounces", "spins", "stays still")[seed % 4])
-    true = _shot(pipeline, scene)
-    words = _words(scene)
-    clip = pipeline.recut(
-        true, [(0.25, 1.25, 0.5), (1.25, 2.0, 2.0)], words, seconds=3.0, seed=seed, **options
-    )
-    kept = min(psnr(clip.frames[4:12], true.frames[2:10]), psnr(clip.frames[16:22], true.frames[10:16]))
-    jumps = [_jump(clip, joint) for joint in (4, 12, 16, 22)]
-    return Case(clip=clip, label=words, truths={"joints": max(jumps) <= 1}, figures={"kept": kept})
-
-
-def _storyboard(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = [_words(_scene(seed + 50_000 * i)) for i in range(3)]
-    cards = [Card(at=2.0 * i, prompt=text, cut=i > 0) for i, text in enumerate(words)]
-    clip = pipeline.storyboard(cards, seconds=6.0, seed=seed, **options)
-    spans = [_cut(clip, 16 * i, 16 * (i + 1)) for i in range(3)]
-    steps = _steps(clip)
-    within = np.delete(steps, [15, 31])
-    return Case(
-        clip=clip,
-        label=" | ".join(words),
-        truths={
-            "cards": all(_right(text, span) for text, span in zip(words, spans, strict=True)),
-            "cuts": bool(min(steps[15], steps[31]) > within.max()),
-        },
-        figures={"cards right": float(np.mean([_right(t, s) for t, s in zip(words, spans, strict=True)]))},
-    )
-
-
-def _inpaint(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    for draw in range(seed, seed + 50_000 * 40, 50_000):
-        scene = _scene(draw, motion="stays still")
-        if scene.objects[0].x < 0.32:
-            break
-    true = _shot(pipeline, scene)  # pyright: ignore[reportPossiblyUnbound]
-    one = scene.objects[0]  # pyright: ignore[reportPossiblyUnbound]
-    color = next(c for c in (*COLORS[seed % 8 :], *COLORS) if c != one.color)
-    mask = np.zeros(true.frames.shape[1:3], bool)
-    mask[:, mask.shape[1] // 2 :] = True
-    words = f"a {one.color} {one.shape} stays still and a {color} circle stays still"
-    clip = pipeline.inpaint(true, words, mask=mask, seed=seed, **options)
-    inside = Clip(np.where(mask[None, :, :, None], clip.frames, clip.frames[:, :, :1]), clip.fps)
-    return Case(
-        clip=clip,
-        label=words,
-        truths={"inside": _right(f"a {color} circle stays still", inside, "color", "shape")},
-        figures={"kept": psnr(clip.frames[:, ~mask], true.frames[:, ~mask])},
-    )
-
-
-def _changed(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = [_words(_scene(seed)), _words(_scene(seed + 50_000))]
-    plain = {k: v for k, v in options.items() if k != "progress"}
-    request = resolve(pipeline.config, [words[0]], seed=seed, **plain)
-    truths, clip = {}, None
-    for share in (0.05, 0.1, 0.2, 0.4):
-        going = pipeline.advance(pipeline.begin(request), round(share * request.steps))
-        clip = pipeline.finish(pipeline.advance(pipeline.change(going, prompt=words[1]), request.steps))[0]
-        truths[f"at {share:.0%}"] = _right(words[1], clip, "color", "shape")
-    assert clip is not None
-    return Case(clip=clip, label=" -> ".join(words), truths=truths)
-
-
-def _stream(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = _words(_scene(seed))
-    d = pipeline.config.defaults
-    began, first = time.perf_counter(), 0.0
-    frames: list[np.ndarray] = []
-    for chunk in pipeline.stream(words, seconds=d.frames / d.fps, seed=seed, **options):
-        first = first or time.perf_counter() - began
-        frames.append(chunk.frames)
-    clip = Clip(np.concatenate(frames), d.fps)
-    rate = (len(clip) - len(frames[0])) / max(time.perf_counter() - began - first, 1e-9)
-    whole = pipeline.generate(words, seed=seed, **options)
-    return Case(
-        clip=clip,
-        label=words,
-        truths={"streamed": _right(words, clip), "generated": _right(words, whole)},
-        figures={"seconds to the first frame": first, "frames/s": rate},
-    )
-
-
-SIZES = ((64, 112, 17), (112, 64, 17), (96, 96, 17), (64, 64, 33))
-
-
-def _sizes(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = _words(_scene(seed))
-    truths, clip = {}, None
-    for height, width, frames in SIZES:
-        clip = pipeline.generate(words, size=(height, width), frames=frames, seed=seed, **options)
-        truths[f"{width}x{height}x{frames}"] = _right(words, clip)
-    assert clip is not None
-    return Case(clip=clip, label=words, truths=truths)
-
-
-def _variations(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    words = _words(_scene(seed))
-    clips = pipeline.generate(words, variations=4, seed=4 * seed, **options)
-    apart = min(psnr(a.frames, b.frames) for i, a in enumerate(clips) for b in clips[:i])
-    return Case(
-        clip=clips[0],
-        label=words,
-        truths={"all right": all(_right(words, clip) for clip in clips), "distinct": apart < 30},
-    )
-
-
-def _expansion(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    one = _scene(seed).objects[0]
-    words = f"{one.color} {one.shape}"
-    plain = pipeline.generate(words, seed=seed, **options)
-    longer = pipeline.generate(words, expand=lambda prompt: by_grammar(prompt, seed), seed=seed, **options)
-    said = longer.metadata["prompt"]
-    return Case(
-        clip=longer,
-        label=f"{words} => {said}",
-        truths={"short": _right(words, plain), "expanded": _right(words, longer)},
-    )
-
-
-def _presets(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    kind = ("camera", "light")[seed % 2]
-    names = [name for name in PRESETS[kind] if name not in ("still", "steady")]
-    name = names[seed // 2 % len(names)]
-    scene = _scene(seed, motion="stays still")
-    clip = pipeline.generate(_words(scene), presets=[name], seed=seed, **options)
-    return Case(
-        clip=clip,
-        label=clip.metadata["prompt"],
-        truths={"followed": _right(clip.metadata["prompt"], clip, kind)},
-    )
-
-
 TASKS: dict[str, Task] = {
-    "image": Task(title="text to image", case=_image, needs={"whole": 0.9}),
-    "animate": Task(title="image to video", case=_animate, needs={"motion": 0.85, "kept": 30}),
-    "keyframes": Task(title="first and last image", case=_keyframes, needs={"motion": 0.85, "kept": 30}),
-    "extend": Task(title="extend", case=_extend, needs={"joint": 0.9, "kept": 30}),
-    "minute": Task(title="extend to 60 s", case=_minute, needs={"60 s": 0.8}, share=0.1),
-    "connect": Task(title="connect", case=_connect, needs={"smooth": 0.9, "kept": 30}),
-    "loop": Task(title="loop", case=_loop, needs={"seam": 0.9}),
-    "blend": Task(title="blend", case=_blend, needs={"starts as A": 0.9, "ends as B": 0.9, "monotone": 0.9}),
-    "remix": Task(title="remix", case=_remix, needs={"new colour": 0.8, "motion kept": 0.8}),
+    "image": Task(title="text to image", case=cases.image, needs={"whole": 0.9}),
+    "animate": Task(title="image to video", case=cases.animate, needs={"motion": 0.85, "kept": 30}),
+    "keyframes": Task(title="first and last image", case=cases.keyframes, needs={"motion": 0.85, "kept": 30}),
+    "extend": Task(title="extend", case=cases.extend, needs={"joint": 0.9, "kept": 30}),
+    "minute": Task(title="extend to 60 s", case=cases.minute, needs={"60 s": 0.8}, share=0.1),
+    "connect": Task(title="connect", case=cases.connect, needs={"smooth": 0.9, "kept": 30}),
+    "loop": Task(title="loop", case=cases.loop, needs={"seam": 0.9}),
+    "blend": Task(
+        title="blend", case=cases.blend, needs={"starts as A": 0.9, "ends as B": 0.9, "monotone": 0.9}
+    ),
+    "remix": Task(title="remix", case=cases.remix, needs={"new colour": 0.8, "motion kept": 0.8}),
     "strength": Task(
         title="remix by strength",
-        case=_strength,
+        case=cases.strength,
         needs={"monotone": 0.9, "0 is the clip": 1.0, "1 is a fresh one": 1.0},
     ),
-    "recut": Task(title="recut", case=_recut, needs={"joints": 0.9, "kept": 30}),
-    "storyboard": Task(title="storyboard", case=_storyboard, needs={"cards right": 0.8, "cuts": 0.9}),
-    "inpaint": Task(title="inpaint", case=_inpaint, needs={"inside": 0.75, "kept": 30}),
-    "change": Task(title="prompt changed half way", case=_changed, needs={}),
-    "stream": Task(title="stream", case=_stream, needs={}),
-    "sizes": Task(title="sizes never default", case=_sizes, needs={}),
-    "variations": Task(title="variations", case=_variations, needs={"distinct": 0.9}),
-    "expansion": Task(title="prompt expansion", case=_expansion, needs={}),
-    "presets": Task(title="camera and light presets", case=_presets, needs={"followed": 0.8}),
+    "recut": Task(title="recut", case=cases.recut, needs={"joints": 0.9, "kept": 30}),
+    "storyboard": Task(title="storyboard", case=cases.storyboard, needs={"cards right": 0.8, "cuts": 0.9}),
+    "inpaint": Task(title="inpaint", case=cases.inpaint, needs={"inside": 0.75, "kept": 30}),
+    "change": Task(title="prompt changed half way", case=cases.changed, needs={}),
+    "stream": Task(title="stream", case=cases.stream, needs={}),
+    "sizes": Task(title="sizes never default", case=cases.sizes, needs={}),
+    "variations": Task(title="variations", case=cases.variations, needs={"distinct": 0.9}),
+    "expansion": Task(title="prompt expansion", case=cases.expansion, needs={}),
+    "presets": Task(title="camera and light presets", case=cases.presets, needs={"followed": 0.8}),
 }
 """In the order of docs/studio.md."""
 
@@ -431,17 +79,17 @@ def evaluate_studio(
     worst: list[Shown] = []
     for name in tasks:
         task = TASKS[name]
-        cases = []
+        found = []
         few = max(1, round(count * task.share))
         for i in range(few):
             if progress:
                 progress(name, i, few)
-            cases.append(task.case(pipeline, seed + i, {"progress": False, **options}))
+            found.append(task.case(pipeline, seed + i, {"progress": False, **options}))
         if progress:
             progress(name, few, few)
-        rows = list(_rows(task, cases))
+        rows = list(_rows(task, found))
         figures["tasks"][name] = {"title": task.title, "count": few, "rows": rows}
-        ranked = sorted(enumerate(cases), key=lambda pair: sum(pair[1].truths.values()))
+        ranked = sorted(enumerate(found), key=lambda pair: sum(pair[1].truths.values()))
         shown = [_shown(name, seed + i, case) for i, case in ranked]
         worst += [one for one in shown if one.wrong][:keep]
         best += [one for one in reversed(shown) if not one.wrong][:keep]
