@@ -57,13 +57,6 @@ class Args:
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON in place of tables; a list with --search."""
 
-    def __post_init__(self):
-        for name in ("batch", "accumulate", "samples", "tries"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1.")
-        if self.price is not None and self.price < 0:
-            raise ValueError(f"price is {self.price}: it must be 0 or more.")
-
 
 def main(arguments: Sequence[str]) -> int:
     """Plans, and prints tables or JSON. 0 where it fits, 1 where nothing tried does."""
@@ -77,6 +70,11 @@ def main(arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
+    for name in ("batch", "accumulate", "samples", "tries"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"{name} is {value}: it must be at least 1.")
+    if args.price is not None and args.price < 0:
+        raise ValueError(f"price is {args.price}: it must be 0 or more.")
     # The programs are for devices that aren't there, and the process needs none of those that are.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from rich.console import Console

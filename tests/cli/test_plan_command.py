@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from sora_jax.cli.main import main
@@ -26,7 +27,8 @@ EXPERIMENT = FineTuneRun(
 def experiment(work):
     path = work / "tiny.py"
     path.write_text(RUN)
-    return str(path)
+    with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+        yield str(path)
 
 
 def test_json_of_a_search(experiment, capsys):

@@ -86,7 +86,7 @@ def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepare
     start(prepared, tmp_path / "parts", steps=2)
     chex.assert_trees_all_equal(start(prepared, tmp_path / "parts"), whole)
     query = whole.params["blocks/self_attention/query/kernel"]
-    assert query["a"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", None)
+    assert query["a"].sharding.spec == jax.sharding.PartitionSpec(None, ("fsdp", "context"), None)
     with pytest.raises(ValueError, match=r"another config .*base"):
         start(prepared, tmp_path / "parts", "other weights")
 
@@ -95,7 +95,7 @@ def test_a_whole_denoiser_starts_from_its_weights(prepared, tmp_path):
     before = tiny_model.checkpoint().params["dit"]
     after = start(prepared, tmp_path, lora=None, steps=1)
     kernel = after.params["blocks"]["self_attention"]["query"]["kernel"]
-    assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(None, ("fsdp", "context"), "tensor")
     # AdamW's first step changes every number by the learning rate.
     chex.assert_trees_all_close(after.params, before, atol=1.1e-2, rtol=0)
     assert float(jnp.abs(kernel - before["blocks"]["self_attention"]["query"]["kernel"]).max()) > 9e-3

@@ -41,12 +41,14 @@ def test_each_parameter_lies_where_the_table_says_and_is_whole(mesh, folder, tmp
     flat = {
         path: leaf.sharding.spec for path, leaf in traverse_util.flatten_dict(placed.params, sep="/").items()
     }
-    assert flat["dit/blocks/self_attention/query/kernel"] == PartitionSpec(None, "fsdp", "tensor")
-    assert flat["dit/blocks/ffn_out/kernel"] == PartitionSpec(None, "tensor", "fsdp")
-    assert flat["dit/patch_embedding/kernel"] == PartitionSpec(None, "fsdp")
-    assert flat["text/embedding"] == PartitionSpec("tensor", "fsdp")
-    assert flat["text/blocks/ffn/gate/kernel"] == PartitionSpec(None, "fsdp", "tensor")
-    assert flat["image/blocks/query/kernel"] == PartitionSpec(None, "fsdp", "tensor")
+    assert flat["dit/blocks/self_attention/query/kernel"] == PartitionSpec(
+        None, ("fsdp", "context"), "tensor"
+    )
+    assert flat["dit/blocks/ffn_out/kernel"] == PartitionSpec(None, "tensor", ("fsdp", "context"))
+    assert flat["dit/patch_embedding/kernel"] == PartitionSpec(None, ("fsdp", "context"))
+    assert flat["text/embedding"] == PartitionSpec("tensor", ("fsdp", "context"))
+    assert flat["text/blocks/ffn/gate/kernel"] == PartitionSpec(None, ("fsdp", "context"), "tensor")
+    assert flat["image/blocks/query/kernel"] == PartitionSpec(None, ("fsdp", "context"), "tensor")
     # 3 channels of pixels: two devices can't share them.
     assert flat["vae/decoder/conv_out/bias"] == PartitionSpec(None)
     shard = placed.params["dit"]["blocks"]["ffn_in"]["kernel"].addressable_shards[0]
