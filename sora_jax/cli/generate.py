@@ -123,13 +123,13 @@ def run(args: Args) -> int:
     pipeline = load(
         args.model, lora=args.lora, mesh=mesh_of(args.shards), dtype=args.dtype, quantize=args.quantize
     )
-    expand: Any = False
+    expand: Any = None
     if args.expand:
         # Once, and shown before the wait.
         expanded = expand_with(_chat(args), args.seed)(with_presets(args.prompt, args.preset))
         print(f"prompt: {expanded}", file=sys.stderr)
 
-        def expand(prompt: str) -> str:
+        def expand(prompt: str) -> str:  # pyright: ignore[reportRedeclaration]
             return expanded
 
     with bar() as report:
@@ -151,7 +151,7 @@ def run(args: Args) -> int:
             last_image=last,
             cache=args.cache,
             presets=args.preset,
-            expand=expand,
+            expand=expand or False,
             progress=report,
         )
     for clip, path in zip(clips, outputs, strict=True):

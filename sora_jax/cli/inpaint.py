@@ -50,9 +50,15 @@ def run(args: Args) -> int:
             lambda pipeline, settings: pipeline.outpaint(clip, args.prompt, aspect=args.around, **settings),
         )
     mask = None if args.mask is None else pixels_of(args.mask)
-    span = None if args.span is None else moment(args.span)[:2]
+    span = None if args.span is None else moment(args.span)
     return edit(
         args,
         args.prompt,
-        lambda pipeline, settings: pipeline.inpaint(clip, args.prompt, mask=mask, span=span, **settings),
+        lambda pipeline, settings: pipeline.inpaint(
+            clip,
+            args.prompt,
+            mask=mask,
+            span=span and (span[0], span[1]),
+            **settings,
+        ),
     )

@@ -125,7 +125,8 @@ def keyframes(pipeline: Pipeline, seed: int, options: Options) -> Case:
 def extend(pipeline: Pipeline, seed: int, options: Options) -> Case:
     scene = _scene(seed, motion=("circles around", "bounces", "spins", "stays still")[seed % 4])
     true = _shot(pipeline, scene)
-    words, direction = _words(scene), ("forward", "backward")[seed % 2]
+    words = _words(scene)
+    direction: Any = ("forward", "backward")[seed % 2]
     clip = pipeline.extend(true, words, seconds=1.0, direction=direction, seed=seed, **options)
     new = len(clip) - len(true)
     joint = len(true) if direction == "forward" else new
@@ -271,7 +272,7 @@ def inpaint(pipeline: Pipeline, seed: int, options: Options) -> Case:
     one = scene.objects[0]  # pyright: ignore[reportPossiblyUnbound]
     color = next(c for c in (*COLORS[seed % 8 :], *COLORS) if c != one.color)
     mask = np.zeros(true.frames.shape[1:3], bool)
-    mask[:, mask.shape[1] // 2 :] = True
+    mask[:, true.frames.shape[2] // 2 :] = True
     words = f"a {one.color} {one.shape} stays still and a {color} circle stays still"
     clip = pipeline.inpaint(true, words, mask=mask, seed=seed, **options)
     inside = Clip(np.where(mask[None, :, :, None], clip.frames, clip.frames[:, :, :1]), clip.fps)

@@ -39,7 +39,7 @@ def _conv2d(x, kernel, stride, padding):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d_of_parts(x, kernel, stride, padding):
-    """`conv2d` where rows lie on several devices. There XLA (jax 0.10.2) gets the kernel's gradient wrong, so that it
+    """`conv2d` where frames lie on several devices. There XLA (jax 0.10.2) gets the kernel's gradient wrong, so that it
     is made of matrix products, one for each pixel of the window."""
     return _conv2d(x, kernel, stride, padding)
 
@@ -94,7 +94,7 @@ def patches(x, kernel):
     k, kh, kw, c, d = kernel.shape
     frames = x.shape[1] - k + 1
     near = jnp.concatenate(_shifted(x, kh, kw), axis=-1)
-    return sum(near[:, i : i + frames] @ kernel[i].reshape(kh * kw * c, d) for i in range(k))
+    return sum(near[:, i : i + frames] @ kernel[i].reshape(kh * kw * c, d) for i in range(k))  # pyright: ignore[reportReturnType]
 
 
 def plain_taps(x, kernel):
@@ -102,7 +102,7 @@ def plain_taps(x, kernel):
     k, kh, kw = kernel.shape[:3]
     frames = x.shape[1] - k + 1
     spatial = ((kh // 2, kh // 2), (kw // 2, kw // 2))
-    return sum(conv2d(x[:, i : i + frames], kernel[i], 1, spatial) for i in range(k))
+    return sum(conv2d(x[:, i : i + frames], kernel[i], 1, spatial) for i in range(k))  # pyright: ignore[reportReturnType]
 
 
 @jax.custom_vjp

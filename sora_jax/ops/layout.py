@@ -1,4 +1,4 @@
-"""Where the frames and rows of a clip lie, for programs of many devices: networks say when, and know no mesh."""
+"""Where the frames of a clip lie, for programs of many devices: networks say when, and know no mesh."""
 
 import contextlib
 import contextvars
@@ -21,7 +21,7 @@ def laid_out_by(layout: Layout | None) -> Iterator[None]:
 
 
 def is_cut() -> bool:
-    """Whether frames and rows of one clip may lie on different devices."""
+    """Whether frames of one clip may lie on different devices."""
     return _layout.get() is not None
 
 

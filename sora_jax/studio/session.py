@@ -227,5 +227,6 @@ def restore(networks: Networks, path: str | Path) -> Session:
         size=ClipSize(**held["size"]),
         cache=None if held["cache"] is None else step_cache(held["cache"]),
     )
-    given = Given(scripts=tuple(tuple(script) for script in about["scripts"]), **arrays)
+    parts: dict[str, Any] = {name: arrays[name] for name in ("weights", "beside", "tokens") if name in arrays}
+    given = Given(scripts=tuple(tuple(script) for script in about["scripts"]), **parts)
     return Session(request=request, given=given, generation=generation, told=_told(networks, request, given))

@@ -74,7 +74,7 @@ def fill(
     factor = config.vae.temporal_factor * config.dit.patch[0]
     frames = timeline.frames.astype(np.float32, copy=True)
     # A frame with one unknown pixel has to be made.
-    whole = timeline.known.reshape(n, -1).all(axis=1)
+    whole = np.asarray(timeline.known.reshape(n, -1).all(axis=1))
     windows = plan_windows(whole, length or config.defaults.frames, factor)
     known = timeline.known.copy()
     with reporting(progress) as report:
@@ -123,7 +123,7 @@ def _request(
             level = np.where(inside, timeline.strength[at], 1.0)
             level = np.concatenate([level[:1], level[1:].reshape(-1, factor).max(axis=1)])
             given |= {"source": latents, "strength": level.astype(np.float32)}
-    scripts = timeline.scripts
+    scripts: Any = timeline.scripts
     if timeline.shares is not None:
         moving = unknown.reshape(len(at), -1).any(axis=1)
         shares = timeline.shares[:, at]
@@ -143,7 +143,7 @@ def _guess(pixels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 
     The autoencoder sees some of what lies around a known frame: this is nearer to what will be there than nothing.
     """
-    blind = unknown.reshape(len(unknown), -1).all(axis=1)
+    blind = np.asarray(unknown.reshape(len(unknown), -1).all(axis=1))
     seeing = np.flatnonzero(~blind)
     if not len(seeing):
         return pixels

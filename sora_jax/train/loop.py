@@ -194,13 +194,12 @@ def train(
             last = stopped or step == config.steps
             if last:
                 report(*pending, show)
-            drawing = bool(evaluate and config.sample_every) and (
-                step == config.steps or (step % config.sample_every == 0 and not stopped)
-            )
+            due = config.sample_every and step % config.sample_every == 0 and not stopped
+            drawing = evaluate is not None and config.sample_every > 0 and (step == config.steps or due)
             # Of several processes, the one that draws can't be interrupted when it is taken away.
             if last or step % config.checkpoint_every == 0 or (drawing and jax.process_count() > 1):
                 save()
-            if drawing:
+            if drawing and evaluate:
                 figures = stop.unless_asked(functools.partial(_on_first_process, evaluate, state, step))
                 if figures and metrics:
                     metrics.write(step, figures)

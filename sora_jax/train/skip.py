@@ -54,12 +54,8 @@ class Recent:
     def none(cls, window: int) -> "Recent":
         """Before the first step, on the host."""
         zeros = np.zeros(window, np.float32)
-        return cls(
-            loss=zeros,
-            gradient_norm=zeros.copy(),
-            seen=np.zeros((), np.int32),
-            skipped=np.zeros(window, bool),
-        )
+        rings: Any = {"loss": zeros, "gradient_norm": zeros.copy(), "skipped": np.zeros(window, bool)}
+        return cls(**rings, seen=np.zeros((), np.int32))  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def from_json(cls, found: dict[str, Any] | None, window: int) -> "Recent":
@@ -67,7 +63,8 @@ class Recent:
         fresh = cls.none(window)
         if found is None or len(found["loss"]) != window:
             return fresh
-        return cls(**{name: np.asarray(value, getattr(fresh, name).dtype) for name, value in found.items()})
+        read: Any = {name: np.asarray(value, getattr(fresh, name).dtype) for name, value in found.items()}
+        return cls(**read)
 
     def to_json(self) -> dict[str, Any]:
         """Lists of numbers, exact."""

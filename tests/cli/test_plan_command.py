@@ -31,6 +31,7 @@ def experiment(work):
         yield str(path)
 
 
+@pytest.mark.slow
 def test_json_of_a_search(experiment, capsys):
     options = ["--topology", "cpu:2", "--data", "2", "--fsdp", "1", "--search", "--tries", "2", "--json"]
     assert main(["plan", experiment, *options]) == 0

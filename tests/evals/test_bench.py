@@ -62,6 +62,7 @@ DATA = DataConfig(count=8, height=16, width=16, frames=5)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,21 @@ class Pipeline:
 
     config = tiny_model.CONFIG
 
-    def steps(self, request, noise=None):
+    def begin(self, request):
+        return self._at(request, 0)
+
+    def advance(self, session):
+        return self._at(session.request, session.generation.step + 1)
+
+    def sample(self, request):
+        return self._at(request, STEPS)
+
+    def _at(self, request, i):
         x = jnp.full((1, 3, 2, 2, 6), 1.0 if request.cache is None else 0.5)
         gen = start(jax.random.key(0), x.shape, np.linspace(1, 0, STEPS + 1), stepper=Euler(), noise=x)
-        for i in range(STEPS + 1):
-            cache = {"v": jnp.full(x.shape, 2.0**i), "evaluations": jnp.int32((i + 1) // 2)}
-            yield dataclasses.replace(gen, step=jnp.int32(i), cache={} if request.cache is None else cache)
+        cache = {"v": jnp.full(x.shape, 2.0**i), "evaluations": jnp.int32((i + 1) // 2)}
+        gen = dataclasses.replace(gen, step=jnp.int32(i), cache={} if request.cache is None else cache)
+        return SimpleNamespace(request=request, generation=gen)
 
     def decode_batch(self, latents):
         return np.asarray(latents)[..., :3]
@@ -72,6 +82,7 @@ def test_every_rule_is_tried_at_every_threshold():
     assert {name for name, _, _ in tried} == set(THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     folder = tiny_model.write(tmp_path / "model")
     options = ["--model", str(folder), "--only", "mag", "--steps", "6", "--repeats", "1", "--json"]

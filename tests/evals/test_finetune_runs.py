@@ -50,6 +50,7 @@ def given(tmp_path, monkeypatch):
         yield [*words, "--start-from", str(model), "--data.folder", str(clips)], model
 
 
+@pytest.mark.slow
 def test_a_lora_is_trained_and_generates(given, tmp_path, capsys):
     command, model = given
     assert main([*command, "--prompts", "a red circle"]) == 0

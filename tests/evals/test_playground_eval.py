@@ -1,6 +1,7 @@
 """The evaluation on models whose figures are known: one that paints what it is told, one that paints something else."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ class Painter:
 
     def sample(self, request):
         self.batches.append(request.prompts)
-        return [self.always or prompt for prompt in request.prompts]
+        return SimpleNamespace(latents=[self.always or prompt for prompt in request.prompts])
 
     def decode_batch(self, latents):
         if isinstance(latents, np.ndarray):

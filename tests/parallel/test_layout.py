@@ -1,4 +1,4 @@
-"""Convolutions of a clip whose frames and rows lie on different devices, and their gradients, are those of one."""
+"""Convolutions of a clip whose frames lie on different devices, and their gradients, are those of one."""
 
 import functools
 

@@ -5,7 +5,7 @@ import tiny_model
 
 from sora_jax.models.config import MODELS
 from sora_jax.models.vae_tiles import Tiles
-from sora_jax.studio import memory, pipeline
+from sora_jax.studio import memory, networks
 from sora_jax.studio.memory import (
     check_memory,
     decoder_bytes,
@@ -62,7 +62,7 @@ def narrow(monkeypatch):
     """The tiny model where only small tiles fit."""
     monkeypatch.setattr(memory, "TILE_SIDES", (4,))
     monkeypatch.setattr(
-        pipeline, "plan_tiles", lambda vae, clips, latent, free: plan_tiles(vae, clips, latent, 0)
+        networks, "plan_tiles", lambda vae, clips, latent, free: plan_tiles(vae, clips, latent, 0)
     )
     return Pipeline(tiny_model.checkpoint())
 
@@ -71,7 +71,7 @@ def test_the_pipeline_tiles_where_it_must(narrow, monkeypatch):
     clips = np.tanh(np.random.default_rng(0).standard_normal((2, 5, 48, 48, 3), np.float32))
     z = narrow.encode(clips)
     tiled = narrow.decode_batch(z)
-    monkeypatch.setattr(pipeline, "plan_tiles", lambda *_: None)
+    monkeypatch.setattr(networks, "plan_tiles", lambda *_: None)
     assert tiled.shape == clips.shape
     assert np.abs(tiled).max() <= 1
     whole = narrow.encode(clips)

@@ -1,4 +1,4 @@
-"""Saves one checkpoint after another until it is killed; `test_checkpoint.py` starts it.
+"""Saves one checkpoint after another until it is killed; `test_train_checkpoint.py` starts it.
 
 Arguments: the folder and, if wanted, the step from which the disk is full.
 """

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
+from sora_jax.evals.plan.program import model_of
 from sora_jax.evals.runs import load_experiment
 from sora_jax.models.config import MODELS
 from sora_jax.parallel import MeshConfig, batch_sharding, make_mesh, shardings
@@ -85,7 +86,7 @@ def test_state_batch_and_what_is_frozen_are_cut(path):
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_what_is_sampled_with_is_cut(path):
     sample = runpy.run_path(str(path))["SAMPLE"]
-    config = MODELS[path.stem if path.stem in MODELS else sample.model]
+    config = MODELS[path.stem] if path.stem in MODELS else model_of(sample.model)
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     for network in config.networks.values():
         params = abstract(network)

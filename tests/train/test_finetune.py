@@ -148,13 +148,13 @@ def test_a_step_at_full_size_and_where_it_lies(path):
         )
         run = dataclasses.replace(run, data=data)
         step = abstract_step(run, make_mesh(MeshConfig(data=1, fsdp=8)))
-        state, batch, _, _ = step.arguments
+        state, _, batch, _, _ = step.arguments
         own = sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params))
         total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         assert own < (0.6 if run.lora else 0.14) * total
         assert total == (23_592_960 if run.lora else PARAMETERS[run.model.name])
         assert batch["latents"].sharding.shard_shape(batch["latents"].shape)[0] == run.accumulate
-        after, metrics = jax.eval_shape(step.function, *step.arguments)
+        after, _, metrics = jax.eval_shape(step.function, *step.arguments)
         chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
         assert metrics["loss"].shape == ()
 

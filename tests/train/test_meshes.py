@@ -129,7 +129,6 @@ def assert_as_on_one_device(name, axes, method):
 @pytest.mark.parametrize(
     ("name", "axes", "method"),
     [
-        ("dit", {"data": 1, "fsdp": 2, "context": 4}, "ring"),
         ("dit", {"data": 1, "fsdp": 2, "context": 2, "tensor": 2}, "ulysses_ring"),
     ],
     ids=str,
@@ -137,7 +136,9 @@ def assert_as_on_one_device(name, axes, method):
 def test_three_steps_equal_one_device_s(name, axes, method):
     last = assert_as_on_one_device(name, axes, method)
     for tree in (last.params, last.ema, last.opt_state[0].trace):
-        assert tree["blocks"]["ffn_in"]["kernel"].sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+        assert tree["blocks"]["ffn_in"]["kernel"].sharding.spec == PartitionSpec(
+            None, ("fsdp", "context"), "tensor"
+        )
 
 
 SHAPES = [
@@ -152,6 +153,7 @@ SHAPES = [
     ({"data": 2, "context": 4}, "ulysses"),
     ({"data": 1, "context": 4, "tensor": 2}, "ulysses_ring"),
     ({"data": 2, "context": 2, "tensor": 2}, "ring"),
+    ({"data": 1, "fsdp": 2, "context": 4}, "ring"),
 ]
 
 

@@ -85,7 +85,7 @@ def torch_with_threads() -> Any:
     import torch
 
     torch.set_num_threads(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     return torch
 
@@ -96,7 +96,7 @@ def _dit(config: DiTConfig) -> tuple[Any, Any]:
     import diffusers
 
     params = random_params(parameter_tree(config))
-    network = diffusers.WanTransformer3DModel.from_config(dit_json(config))
+    network: Any = diffusers.WanTransformer3DModel.from_config(dit_json(config))  # pyright: ignore
     return params, _loaded(network, to_diffusers_dit(params, config))
 
 
@@ -108,7 +108,7 @@ def _vae(config: VAEConfig) -> tuple[Any, Any]:
 
     params = random_params(parameter_tree(config))
     everywhere = dataclasses.replace(config, spatial_downsample=(True,) * len(config.spatial_downsample))
-    network = diffusers.AutoencoderKLWan.from_config(vae_json(everywhere))
+    network: Any = diffusers.AutoencoderKLWan.from_config(vae_json(everywhere))  # pyright: ignore
     for level, halved in enumerate(config.spatial_downsample):
         if not halved:
             down = network.encoder.down_blocks[level]

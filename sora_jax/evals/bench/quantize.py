@@ -51,7 +51,7 @@ def measure(checkpoint: Checkpoint, request: Request, kinds: Sequence[str]) -> I
         errors = [
             np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12) for a, b in zip(v, exact, strict=True)
         ]
-        figures = {
+        figures: dict[str, Any] = {
             "bytes": float(_bytes(pipeline)),
             "velocity_error": float(max(errors)),
             "psnr": psnr(made, clips),

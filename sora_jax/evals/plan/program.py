@@ -99,7 +99,8 @@ def planned(work: Work, mesh: Mesh) -> Planned:
 
 def _training(run: Experiment, mesh: Mesh) -> Planned:
     step = abstract_step(run, mesh)
-    plain = step if isinstance(run, VAERun) else abstract_step(with_settings(run, remat="none"), mesh)
+    kept: Any = run if isinstance(run, VAERun) else with_settings(run, remat="none")
+    plain = step if kept is run else abstract_step(kept, mesh)
     state, _, batch, _, frozen = step.arguments
     remat = None if isinstance(run, VAERun) else run.model.dit.remat
     return Planned(

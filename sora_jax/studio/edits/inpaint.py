@@ -58,8 +58,8 @@ def inpaint(
 
 def _mask(mask: np.ndarray | Picture, frames: np.ndarray) -> np.ndarray:
     """True where something new comes, [n, h, w]."""
-    if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_):
-        mask = pixels_of(mask).mean(axis=-1) > 127
+    marked = isinstance(mask, np.ndarray) and mask.dtype == np.bool_
+    mask: np.ndarray = np.asarray(mask if marked else pixels_of(mask).mean(axis=-1) > 127)
     if mask.shape not in (frames.shape[:3], frames.shape[1:3]):
         raise ValueError(
             f"the mask is {list(mask.shape)} and the clip's frames are {list(frames.shape[1:3])}: "

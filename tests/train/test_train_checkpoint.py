@@ -118,7 +118,7 @@ def test_on_another_mesh_the_bits_are_the_same(three, at):
     with Checkpoints(three, {}, keep=3) as checkpoints:
         state, _ = checkpoints.restore(other(0))
     chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(at(3)))
-    assert state.params["w"].sharding.spec == PartitionSpec("fsdp", "tensor")
+    assert state.params["w"].sharding.spec == PartitionSpec(("fsdp", "context"), "tensor")
     assert state.opt_state[0].mu["w"].addressable_shards[0].data.shape == (32, 128)
 
 
