@@ -123,15 +123,11 @@ def run(args: Args) -> int:
     pipeline = load(
         args.model, lora=args.lora, mesh=mesh_of(args.shards), dtype=args.dtype, quantize=args.quantize
     )
-    expand: Any = None
+    expanded = None
     if args.expand:
         # Once, and shown before the wait.
         expanded = expand_with(_chat(args), args.seed)(with_presets(args.prompt, args.preset))
         print(f"prompt: {expanded}", file=sys.stderr)
-
-        def expand(prompt: str) -> str:  # pyright: ignore[reportRedeclaration]
-            return expanded
-
     with bar() as report:
         clips = pipeline.generate(
             [args.prompt],
@@ -151,7 +147,7 @@ def run(args: Args) -> int:
             last_image=last,
             cache=args.cache,
             presets=args.preset,
-            expand=expand or False,
+            expand=False if expanded is None else lambda prompt: expanded,
             progress=report,
         )
     for clip, path in zip(clips, outputs, strict=True):

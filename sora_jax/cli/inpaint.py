@@ -9,7 +9,7 @@ sora-jax inpaint clip.mp4 "a red circle moves right" --around 16:9
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -50,7 +50,7 @@ def run(args: Args) -> int:
             lambda pipeline, settings: pipeline.outpaint(clip, args.prompt, aspect=args.around, **settings),
         )
     mask = None if args.mask is None else pixels_of(args.mask)
-    span = None if args.span is None else moment(args.span)
+    span: Any = None if args.span is None else moment(args.span)[:2]
     return edit(
         args,
         args.prompt,
@@ -58,7 +58,7 @@ def run(args: Args) -> int:
             clip,
             args.prompt,
             mask=mask,
-            span=span and (span[0], span[1]),
+            span=span,
             **settings,
         ),
     )

@@ -70,7 +70,7 @@ def conv3d(x: Float[Array, "b t h w c"], kernel: Float[Array, "k kh kw c d"]) ->
     if x.shape[1] < kernel.shape[0]:
         return jnp.zeros((x.shape[0], 0, *x.shape[2:4], kernel.shape[-1]), x.dtype)
     if is_cut():
-        return plain_taps(x, kernel)
+        return plain_taps(x, kernel)  # pyright: ignore[reportReturnType]
     if min(x.shape[2:4]) < max(kernel.shape[1:3]):
         cpu = (
             patches  # XLA's CPU convolution falls to a plain loop where the frame is smaller than the kernel.

@@ -119,7 +119,7 @@ def test_on_another_mesh_the_bits_are_the_same(three, at):
         state, _ = checkpoints.restore(other(0))
     chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(at(3)))
     assert state.params["w"].sharding.spec == PartitionSpec(("fsdp", "context"), "tensor")
-    assert state.opt_state[0].mu["w"].addressable_shards[0].data.shape == (32, 128)
+    assert state.opt_state[0].mu["w"].addressable_shards[0].data.shape == (16, 128)
 
 
 def test_the_checksum_sees_every_change_and_no_mesh(at):

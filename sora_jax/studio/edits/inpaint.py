@@ -1,6 +1,6 @@
 """A part of a clip made anew: inside a mask, for a span of time, or around its frame."""
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -59,13 +59,13 @@ def inpaint(
 def _mask(mask: np.ndarray | Picture, frames: np.ndarray) -> np.ndarray:
     """True where something new comes, [n, h, w]."""
     marked = isinstance(mask, np.ndarray) and mask.dtype == np.bool_
-    mask: np.ndarray = np.asarray(mask if marked else pixels_of(mask).mean(axis=-1) > 127)
-    if mask.shape not in (frames.shape[:3], frames.shape[1:3]):
+    inside: Any = mask if marked else pixels_of(mask).mean(axis=-1) > 127
+    if inside.shape not in (frames.shape[:3], frames.shape[1:3]):
         raise ValueError(
-            f"the mask is {list(mask.shape)} and the clip's frames are {list(frames.shape[1:3])}: "
+            f"the mask is {list(inside.shape)} and the clip's frames are {list(frames.shape[1:3])}: "
             f"make it of that size, or {list(frames.shape[:3])} for a mask of each frame."
         )
-    return np.broadcast_to(mask, frames.shape[:3]).copy()
+    return np.broadcast_to(inside, frames.shape[:3]).copy()
 
 
 def outpaint(
