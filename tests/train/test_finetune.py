@@ -91,6 +91,7 @@ def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepare
         start(prepared, tmp_path / "parts", "other weights")
 
 
+@pytest.mark.slow
 def test_a_whole_denoiser_starts_from_its_weights(prepared, tmp_path):
     before = tiny_model.checkpoint().params["dit"]
     after = start(prepared, tmp_path, lora=None, steps=1)
