@@ -167,9 +167,8 @@ class Pipeline(Networks):
             cache=cache,
         )
         check_memory(self.config, request, held_bytes(self.params), self.fused())
-        noise = None if latents is None else self._noise(latents, request)
         with reporting(progress) as report:
-            clips = self.make(request, self.given(request, pictures), noise, report)
+            clips = self.make(request, self.given(request, pictures), latents, report)
         rows = len(clips) // len(asked)
         for row, clip in enumerate(clips):
             if clip.metadata["prompt"] != (words := " ".join(asked[row // rows].split())):
@@ -185,6 +184,7 @@ class Pipeline(Networks):
 
     def begin(self, request: Request, given: Given = Given(), noise: Any = None) -> Session:
         """The generation of a resolved request before its first step, as a value: see `studio.session`."""
+        noise = None if noise is None else self._noise(noise, request)
         return session.begin(self, request, given, noise)
 
     def advance(self, generation: Session, steps: int = 1) -> Session:
