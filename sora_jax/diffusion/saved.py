@@ -15,6 +15,8 @@ from sora_jax.diffusion.generation import Generation
 from sora_jax.diffusion.samplers import DPMSolverPP, Euler, Heun, UniPC
 
 FORMAT = 1
+LARGEST = 1 << 33
+"""Bytes of all arrays of a file, as they lie in memory."""
 STEPPERS = {kind.__name__: kind for kind in (DPMSolverPP, Euler, Heun, UniPC)}
 
 
@@ -61,6 +63,9 @@ def restore(path: str | os.PathLike) -> tuple[Generation, dict[str, Any], dict[s
         ValueError: the file isn't a whole saved generation.
     """
     try:
+        with zipfile.ZipFile(path) as parts:
+            if (size := sum(part.file_size for part in parts.infolist())) > LARGEST:
+                raise ValueError(f"it would take {size:,} bytes, over the limit of {LARGEST:,}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays["header"].tobytes())

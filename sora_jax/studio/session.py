@@ -220,13 +220,16 @@ def restore(networks: Networks, path: str | Path) -> Session:
             f"{path} is a generation of {about.get('model')!r} and this model is {networks.config.name!r}: "
             "load the model that began it."
         )
-    held = about["request"]
-    request = Request(
-        **{name: tuple(held[name]) for name in ("prompts", "seeds", "guidance", "changes")},
-        **{name: held[name] for name in ("steps", "negative", "sampler")},
-        size=ClipSize(**held["size"]),
-        cache=None if held["cache"] is None else step_cache(held["cache"]),
-    )
+    try:
+        held = about["request"]
+        request = Request(
+            **{name: tuple(held[name]) for name in ("prompts", "seeds", "guidance", "changes")},
+            **{name: held[name] for name in ("steps", "negative", "sampler")},
+            size=ClipSize(**held["size"]),
+            cache=None if held["cache"] is None else step_cache(held["cache"]),
+        )
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{path} holds a generation and no session ({error!r}): save it again.") from None
     parts: dict[str, Any] = {name: arrays[name] for name in ("weights", "beside", "tokens") if name in arrays}
     given = Given(scripts=tuple(tuple(script) for script in about["scripts"]), **parts)
     return Session(request=request, given=given, generation=generation, told=_told(networks, request, given))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_model
 
+from sora_jax.diffusion import saved
 from sora_jax.studio import programs
 from sora_jax.studio import session as sessions
 from sora_jax.studio.given import Given
@@ -101,6 +102,16 @@ def test_scripts_share_the_time(pipeline, request_):
 def test_another_model_s_generation_is_refused(pipeline, request_, tmp_path):
     path = sessions.save(tmp_path / "a.npz", pipeline.begin(request_), "playground")
     with pytest.raises(ValueError, match="a generation of 'playground' and this model is 'playground_tiny'"):
+        sessions.restore(pipeline, path)
+
+
+def test_a_broken_or_swollen_file_is_refused(pipeline, request_, tmp_path, monkeypatch):
+    saved.save(tmp_path / "bare.npz", pipeline.begin(request_).generation, {"model": pipeline.config.name})
+    with pytest.raises(ValueError, match="a generation and no session"):
+        sessions.restore(pipeline, tmp_path / "bare.npz")
+    path = sessions.save(tmp_path / "a.npz", pipeline.begin(request_), pipeline.config.name)
+    monkeypatch.setattr(saved, "LARGEST", 100)
+    with pytest.raises(ValueError, match="over the limit of 100"):
         sessions.restore(pipeline, path)
 
 
