@@ -30,7 +30,6 @@ REMAT = {
 }
 ZEROS = nn.initializers.zeros
 GELU = functools.partial(jax.nn.gelu, approximate=True)
-LEAST_SIGMA = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,9 +62,10 @@ class DiTConfig:
     computes it), everything."""
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
-    prediction: Literal["velocity", "clean"] = "velocity"
-    """What the head gives: v, or x̂₀, of which v = (x_σ - x̂₀) / σ (arXiv 2511.13720). Noise fills every entry of a
-    token and a clean clip few, so `clean` suits a width that is not much above a token's entries."""
+    prediction: Literal["velocity", "preconditioned"] = "velocity"
+    """What the head gives: v, or what is left of it after the best linear guess from x_σ (`_precondition`). Noise
+    fills every entry of a token and a clean clip few, so a width that is not much above a token's entries has no room
+    to carry the noise through: `preconditioned` spares it that."""
     init: Literal["zero", "published"] = "zero"
     """`zero`: gates, cross attention's output and the head start at 0, so that each block starts as the
     identity (adaLN-zero, arXiv 2212.09748). `published`: random tables, N(0, 1/width), and random gates."""
@@ -93,11 +93,12 @@ class DiTConfig:
             raise ValueError(
                 f"remat is {self.remat!r}: choose none, minimal (or dots), offload, attention or full."
             )
-        if self.prediction not in ("velocity", "clean"):
-            raise ValueError(f"prediction is {self.prediction!r}: choose velocity or clean.")
-        if self.prediction == "clean" and self.in_channels != self.out_channels:
+        if self.prediction not in ("velocity", "preconditioned"):
+            raise ValueError(f"prediction is {self.prediction!r}: choose velocity or preconditioned.")
+        if self.prediction == "preconditioned" and self.in_channels != self.out_channels:
             raise ValueError(
-                f"prediction is clean, from {self.in_channels} channels to {self.out_channels}: they must be as many."
+                f"prediction is preconditioned, from {self.in_channels} channels to {self.out_channels}: they must "
+                "be as many."
             )
         if self.init not in ("zero", "published"):
             raise ValueError(f"init is {self.init!r}: choose zero or published.")
@@ -135,6 +136,7 @@ DIT_PLAYGROUND = DiTConfig(
     ffn_width=768,
     text_width=128,
     remat="dots",
+    prediction="preconditioned",
 )
 
 
@@ -288,17 +290,20 @@ class DiT(nn.Module):
         size = c.patch[0] * c.patch[1] * c.patch[2] * c.out_channels
         y = Linear(size, ("embed", "patch"), dtype=self.dtype, kernel_init=out_init, name="head")(y)
         out = unpatchify(y.reshape(b, *grid, size), c.patch)
-        return out if c.prediction == "velocity" else _velocity(x, out, timestep, grid, c.patch)
+        return out if c.prediction == "velocity" else _precondition(x, out, timestep, grid, c.patch)
 
 
-def _velocity(x, clean, timestep, grid, patch):
-    """(x_σ - x̂₀) / σ, with σ no less than LEAST_SIGMA."""
-    sigma = jnp.maximum(timestep.astype(jnp.float32) / 1000.0, LEAST_SIGMA)
+def _precondition(x, out, timestep, grid, patch):
+    """v = ((2σ - 1) x_σ + √q F) / q with q = σ² + (1 - σ)²: latents of variance 1 have E v = (2σ - 1) x_σ / q, and F has
+    variance 1 at every level (EDM's preconditioning, arXiv 2206.00364, on the straight path)."""
+    sigma = timestep.astype(jnp.float32) / 1000.0
     per_token = sigma.shape[1] == grid[0] * grid[1] * grid[2] and grid[1] * grid[2] > 1
     sigma = sigma.reshape(sigma.shape[0], *(grid if per_token else (sigma.shape[1], 1, 1)), 1)
     for axis, size in enumerate(patch, start=1):
         sigma = sigma if sigma.shape[axis] == 1 else jnp.repeat(sigma, size, axis=axis)
-    return ((x.astype(jnp.float32) - clean.astype(jnp.float32)) / sigma).astype(clean.dtype)
+    q = jnp.square(sigma) + jnp.square(1 - sigma)
+    v = ((2 * sigma - 1) * x.astype(jnp.float32) + jnp.sqrt(q) * out.astype(jnp.float32)) / q
+    return v.astype(out.dtype)
 
 
 def _table_init(zero: bool):

@@ -48,7 +48,7 @@ def dit_json(config: DiTConfig) -> dict[str, Any]:
     """The config of `WanTransformer3DModel`. ValueError for a network that it can't be."""
     if config.prediction != "velocity":
         raise ValueError(
-            "this model's denoiser predicts the clean clip, which diffusers' WanTransformer3DModel can't: it can "
+            "this model's denoiser is preconditioned, which diffusers' WanTransformer3DModel can't: it can "
             "be saved in the native format only."
         )
     return {

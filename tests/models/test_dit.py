@@ -151,17 +151,20 @@ def test_a_new_network_is_the_identity_inside_and_says_zero(x, text):
 
 
 @pytest.mark.parametrize("levels", [1, T, N])
-def test_a_clean_prediction_is_turned_into_its_velocity(x, text, levels):
-    config = dataclasses.replace(TINY, prediction="clean", out_channels=TINY.in_channels, init="zero")
+def test_a_preconditioned_network_says_the_best_linear_guess_before_it_learned(x, text, levels):
+    config = dataclasses.replace(
+        TINY, prediction="preconditioned", out_channels=TINY.in_channels, init="zero"
+    )
     variables = compiled(DiT(config).init)(jax.random.key(0), x, jnp.zeros((B,)), text)
     timestep = jax.random.uniform(jax.random.key(3), (B, levels), minval=20.0, maxval=1000.0)
     v = compiled(DiT(config).apply)(variables, x, timestep, text)
-    # A new head says that the clean clip is 0.
-    sigma = np.maximum(np.asarray(timestep) / 1000, 0.05)
+    # The linear fit of v = ε - x₀ on x_σ = (1 - σ) x₀ + σ ε, both of variance 1: cov(v, x_σ) / var(x_σ).
+    sigma = np.asarray(timestep) / 1000
     sigma = sigma.reshape(B, *((T, H // 2, W // 2) if levels == N else (levels, 1, 1)), 1)
     if levels == N:
         sigma = sigma.repeat(2, axis=2).repeat(2, axis=3)
-    np.testing.assert_allclose(v, x / sigma, rtol=1e-5)
+    guess = (sigma - (1 - sigma)) / (sigma**2 + (1 - sigma) ** 2)
+    np.testing.assert_allclose(v, guess * x, rtol=1e-4, atol=1e-6)
 
 
 def gradients(config, params, x, text):

@@ -210,8 +210,8 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     assert main(["convert", str(folder), str(folder)]) == 2
     assert "holds something already" in capsys.readouterr().err
     flat = dataclasses.replace(CONFIG.vae, spatial_downsample=(True, True, False))
-    clean = dataclasses.replace(CONFIG.dit, prediction="clean")
-    for change in ({"vae": flat}, {"dit": clean}, {"mask_text": True}):
+    preconditioned = dataclasses.replace(CONFIG.dit, prediction="preconditioned")
+    for change in ({"vae": flat}, {"dit": preconditioned}, {"mask_text": True}):
         config = dataclasses.replace(CONFIG, **change)
         with pytest.raises(ValueError, match="native format only"):
             save_diffusers(tmp_path / "other", config, checkpoint.params, checkpoint.tokenizer)
