@@ -33,7 +33,7 @@ HEIGHT, GAP, LINES = 160, 12, 46
 
 
 def draw(clips: dict[str, sora.Clip], path: Path, columns: int) -> None:
-    """The clips side by side under their names, as one GIF; a clip that ends before the others waits on its last frame."""
+    """The clips side by side under their names, as one GIF; a clip that ends early waits on its last frame."""
     font = ImageFont.load_default(13)
     shown = {name: clip.to_uint8() for name, clip in clips.items()}
     cell = max(round(HEIGHT * frames.shape[2] / frames.shape[1]) for frames in shown.values())

@@ -294,8 +294,11 @@ class DiT(nn.Module):
 
 
 def _precondition(x, out, timestep, grid, patch):
-    """v = ((2σ - 1) x_σ + √q F) / q with q = σ² + (1 - σ)²: latents of variance 1 have E v = (2σ - 1) x_σ / q, and F has
-    variance 1 at every level (EDM's preconditioning, arXiv 2206.00364, on the straight path)."""
+    """v = ((2σ - 1) x_σ + √q F) / q, where q = σ² + (1 - σ)².
+
+    Of latents of variance 1 the best linear guess is (2σ - 1) x_σ / q, and F has variance 1 at every level: EDM's
+    preconditioning (arXiv 2206.00364) on the straight path.
+    """
     sigma = timestep.astype(jnp.float32) / 1000.0
     per_token = sigma.shape[1] == grid[0] * grid[1] * grid[2] and grid[1] * grid[2] > 1
     sigma = sigma.reshape(sigma.shape[0], *(grid if per_token else (sigma.shape[1], 1, 1)), 1)
