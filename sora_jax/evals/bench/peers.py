@@ -150,7 +150,8 @@ def _channels_first(x: np.ndarray, torch: Any, dtype: Any) -> Any:
 
 def _dit_sides(case: Case, dtype: str, torch: Any) -> Sides:
     config = sized(case.model)
-    network = config.dit
+    # diffusers' denoiser says the velocity itself.
+    network = dataclasses.replace(config.dit, prediction="velocity")
     kind = getattr(torch, dtype)
     params, whole = _dit(network)
     # A training step changes its weights, and half precision is of a copy.
