@@ -26,7 +26,7 @@ EXPERIMENT = FineTuneRun(
         targets=r"blocks/((self|cross)_attention/(query|key|value|out)|ffn_in|ffn_out)/kernel",
     ),
     data=ClipsConfig(folder="crescents", height=64, width=64, frames=17, fps=8.0, aspects=()),
-    sigma=LogitNormal(std=1.4, shift=4.0),
+    sigma=LogitNormal(std=1.0, shift=6.0),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20, decay_fraction=0.5, weight_decay=0.0),
     steps=400,
     batch_size=32,

@@ -130,12 +130,13 @@ DIT_WAN2_2_TI2V_5B = dataclasses.replace(
 DIT_PLAYGROUND = DiTConfig(
     in_channels=32,
     out_channels=32,
-    width=192,
+    patch=(1, 1, 1),
+    width=128,
     depth=6,
-    heads=6,
-    ffn_width=768,
+    heads=2,
+    ffn_width=512,
     text_width=128,
-    remat="dots",
+    remat="none",
     prediction="preconditioned",
 )
 
