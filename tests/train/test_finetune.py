@@ -76,6 +76,7 @@ def test_the_networks_encode_the_clips(prepared):
     assert np.any(prepared.features(""))
 
 
+@pytest.mark.slow
 def test_only_the_factors_are_trained_and_a_resumed_run_is_the_whole_one(prepared, tmp_path):
     whole = start(prepared, tmp_path / "whole")
     assert all(set(factors) == {"a", "b"} for factors in whole.params.values())
