@@ -2,7 +2,7 @@
 
 Data: playground scenes with short and long captions, encoded once by the playground VAE.
 Every latent frame has its own noise level (arXiv 2407.01392), and 20 % of the samples have known frames.
-Hardware: 2 CPU cores; 0.36 steps/s at a matmul peak of 110 GFLOP/s, so 6 hours.
+Hardware: 2 CPU cores; 0.33 steps/s at a matmul peak of 110 GFLOP/s, so 7 hours.
 Expected: not known yet, no run has been finished.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit
