@@ -45,6 +45,10 @@ class Edit:
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
     ] = ()
     """A LoRA to add, as FILE or FILE:WEIGHT."""
+    lora_2: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """As --lora, for the second expert (that of low noise) of a model that has two."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the large matrices and their products."""
 
@@ -70,7 +74,7 @@ def _loaded(args: Edit) -> "Iterator[tuple[Pipeline, Any]]":
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
 
-    pipeline = load(args.model, lora=args.lora, dtype=args.dtype)
+    pipeline = load(args.model, lora=args.lora, lora_2=args.lora_2, dtype=args.dtype)
     with bar() as report:
         yield pipeline, report
 

@@ -74,6 +74,10 @@ class Args:
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
     ] = ()
     """A LoRA to add, as FILE or FILE:WEIGHT (a .safetensors file of PEFT, diffusers or a training run of ours)."""
+    lora_2: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(help_behavior_hint="(repeatable)")
+    ] = ()
+    """As --lora, for the second expert (that of low noise) of a model that has two."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the large matrices and their products; half precision takes half the memory."""
     quantize: Annotated[Literal["int8", "fp8"] | None, UNSET] = None
@@ -121,7 +125,12 @@ def run(args: Args) -> int:
     # Read before the model is: a wrong name shows at once.
     image, last = (None if path is None else pixels_of(path) for path in (args.image, args.last_image))
     pipeline = load(
-        args.model, lora=args.lora, mesh=mesh_of(args.shards), dtype=args.dtype, quantize=args.quantize
+        args.model,
+        lora=args.lora,
+        lora_2=args.lora_2,
+        mesh=mesh_of(args.shards),
+        dtype=args.dtype,
+        quantize=args.quantize,
     )
     expanded = None
     if args.expand:

@@ -40,7 +40,7 @@ def run(args: Args) -> int:
     from sora_jax.studio.pipeline import load
 
     path = reserve(args.out, args.prompts[0] if args.prompts else "")
-    pipeline = load(args.model, lora=args.lora, dtype=args.dtype)
+    pipeline = load(args.model, lora=args.lora, lora_2=args.lora_2, dtype=args.dtype)
     made: list[Clip] = []
     began, first = time.perf_counter(), 0.0
     frames = 0

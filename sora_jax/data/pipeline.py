@@ -54,27 +54,29 @@ def batches(
 def bucketed_batches(
     sources: Sequence[Source],
     *,
-    batch_size: int,
+    batch_size: int | Sequence[int],
     seed: int,
+    weights: Sequence[float] | None = None,
     random_maps: Sequence[RandomMap] = (),
     host: int = 0,
     hosts: int = 1,
     threads: int = 1,
     prefetch: int = 2,
 ) -> grain.DatasetIterator:
-    """As `batches`, of several sources: each batch is of one of them, and they come as often as they have examples.
+    """As `batches`, of several sources: each batch is of one of them.
 
-    All hosts read the same source at the same step. A source smaller than a batch is gone through more than once in it.
-    Raises ValueError if the batch doesn't divide over the hosts, or there is nothing to read.
+    `batch_size` is one for all or one for each; their batches come as often as `weights` say, by default as they have
+    examples. All hosts read the same source at the same step. A source smaller than a batch is gone through more than
+    once in it. Raises ValueError if a batch doesn't divide over the hosts, or there is nothing to read.
     """
-    own = _rows(batch_size, hosts)
     if not sources or not all(map(len, sources)):
         raise ValueError("there is nothing to train on: every source needs an example.")
+    sizes = [batch_size] * len(sources) if isinstance(batch_size, int) else batch_size
     parts = []
-    for number, source in enumerate(sources):
-        part = _HostRows.of(_stream(source, seed + number, random_maps), batch_size, host, hosts)
-        parts.append(part.batch(own, drop_remainder=True))
-    mixed: Any = grain.MapDataset.mix(parts, [float(len(source)) for source in sources])
+    for number, (source, size) in enumerate(zip(sources, sizes, strict=True)):
+        part = _HostRows.of(_stream(source, seed + number, random_maps), size, host, hosts)
+        parts.append(part.batch(_rows(size, hosts), drop_remainder=True))
+    mixed: Any = grain.MapDataset.mix(parts, weights or [float(len(source)) for source in sources])
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     return mixed.to_iter_dataset(options).__iter__()
 

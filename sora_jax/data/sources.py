@@ -69,6 +69,27 @@ def _open(config: DataConfig) -> Source:
     return FolderSource(config.path, config.split)
 
 
+class FirstFrames:
+    """The clips of a source as images: clips of one frame."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self._source[index]
+        return {**example, "video": example["video"][:1]}
+
+
+def open_images(config: DataConfig, count: int) -> Source:
+    """Images of the kind of `config`'s clips: `count` of the playground's, or as many as a dataset has clips."""
+    if config.path is None:
+        return _open(dataclasses.replace(config, frames=1, count=count))
+    return FirstFrames(_open(config))
+
+
 def caption_map(source: Source) -> RandomMap:
     """Gives an example one of the captions of the clip at its `index`, drawn anew each epoch: for a playground scene
     short or long, for a dataset on disk one of those that were written down."""

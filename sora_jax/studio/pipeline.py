@@ -34,6 +34,7 @@ def load(
     model: str | Path = "playground",
     *,
     lora: Sequence[Any] = (),
+    lora_2: Sequence[Any] = (),
     mesh: jax.sharding.Mesh | None = None,
     dtype: Any = "float32",
     quantize: str | None = None,
@@ -42,15 +43,19 @@ def load(
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `lora` are LoRAs as `Pipeline.with_lora` takes them, `mesh` the devices that the parameters are cut over, and, along
+    `lora` are LoRAs as `Pipeline.with_lora` takes them, `lora_2` those of a second expert (of low noise), `mesh` the devices that the parameters are cut over, and, along
     its context axis, a clip's tokens (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """
     checkpoint = load_checkpoint(model, dtype, mesh)
-    if lora:
-        dit = load_loras(checkpoint.params["dit"], lora)
-        checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, "dit": dit})
+    for network, adapters in (("dit", lora), ("dit_2", lora_2)):
+        if not adapters:
+            continue
+        if network not in checkpoint.params:
+            raise ValueError(f"{model} has no second expert: give its LoRAs as lora, not lora_2.")
+        adapted = load_loras(checkpoint.params[network], adapters)
+        checkpoint = dataclasses.replace(checkpoint, params={**checkpoint.params, network: adapted})
     return Pipeline(checkpoint, dtype, quantize, offload, attention)
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.data.latents import LatentSource, fill
-from sora_jax.data.pipeline import Source, batches
-from sora_jax.data.sources import DataConfig, caption_map, open_source
+from sora_jax.data.pipeline import Source, batches, bucketed_batches
+from sora_jax.data.sources import DataConfig, caption_map, open_images, open_source
 from sora_jax.diffusion.flow import flow_loss, interpolate
 from sora_jax.diffusion.levels import LevelMix, draw_levels
 from sora_jax.diffusion.schedule import LogitNormal
@@ -34,6 +34,23 @@ from sora_jax.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Images:
+    """Steps on images between those on clips (arXiv 2204.03458): what things look like is learnt from many more
+    captions for the same tokens."""
+
+    share: float = 0.0
+    """Of the steps, so many are on images."""
+    per_clip: int = 5
+    """Images that take a clip's place in the batch: as many as a clip has latent frames make as many tokens."""
+    count: int = 128_000
+    """How many images of playground scenes there are; a dataset on disk has one for each clip."""
+
+    def __post_init__(self):
+        if not 0 <= self.share < 1 or self.per_clip < 1 or self.count < 1:
+            raise ValueError("images: share lies in [0, 1), and per_clip and count are at least 1.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DiTRun(LoopConfig):
     """A training run of a denoiser with its text encoder, on the latents of a trained VAE."""
 
@@ -41,13 +58,14 @@ class DiTRun(LoopConfig):
     vae: str
     """Where the VAE's weights are: a folder with `vae.safetensors`, such as the `weights` of a VAE's run."""
     data: DataConfig = DataConfig()
+    images: Images = Images()
     latents: str | None = None
     """Folder of the latent cache; none means `latents` in the run's own folder."""
     caption_dropout: float = 0.1
     levels: LevelMix = LevelMix()
     """How often each kind of conditioning is drawn."""
     sigma: LogitNormal = LogitNormal()
-    """How the noise levels of training are drawn."""
+    """How the noise levels of a clip are drawn. Those of fewer latent frames are shifted less."""
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
 
@@ -106,8 +124,15 @@ def dit_loss(
     caption_dropout: float,
     levels: LevelMix,
     sigma_draw: LogitNormal,
+    frames: int,
 ) -> tuple[Array, dict[str, Array]]:
-    """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch."""
+    """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch.
+
+    `sigma_draw` is meant for clips of `frames` latent frames. n times as many tokens show a scene through √n times as
+    much noise (arXiv 2403.03206, section 5.3.2), so others' levels are shifted by that.
+    """
+    seen = (batch["latents"].shape[1] / frames) ** 0.5
+    sigma_draw = dataclasses.replace(sigma_draw, shift=sigma_draw.shift * seen)
     noise_key, level_key, drop_key = jax.random.split(key, 3)
     ids, mask = drop_captions(
         batch["ids"], batch["mask"], drop_key, (jnp.asarray(empty[0]), jnp.asarray(empty[1])), caption_dropout
@@ -154,25 +179,35 @@ def loss_of(run: DiTRun, empty: tuple[np.ndarray, np.ndarray]) -> LossFn:
         caption_dropout=run.caption_dropout,
         levels=run.levels,
         sigma_draw=run.sigma,
+        frames=run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)[0],
     )
 
 
 def data_of(
     run: DiTRun, cache: Path, source: Source, tokenize: Tokenize, host: int = 0, hosts: int = 1
 ) -> grain.DatasetIterator:
-    """Batches of the latents in the folder `cache`, each with a caption of its clip in `source` as tokens."""
+    """Batches of the latents in the folder `cache`, each with a caption of its clip in `source` as tokens.
+
+    Where the run has images, their latents are in the folder's `images`.
+    """
 
     def to_tokens(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         ids, mask = tokenize([example["caption"]])
         return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
 
-    return batches(
-        LatentSource(cache),
-        batch_size=run.batch_size,
+    clips, hosts_are = LatentSource(cache), {"host": host, "hosts": hosts}
+    if not run.images.share:
+        maps = [caption_map(source), to_tokens]
+        return batches(clips, batch_size=run.batch_size, seed=run.seed, random_maps=maps, **hosts_are)
+    # An image and a clip of one number are of one scene, so either source knows the captions of its numbers.
+    captioned = max(source, open_images(run.data, run.images.count), key=len)
+    return bucketed_batches(
+        [clips, LatentSource(cache / "images")],
+        batch_size=[run.batch_size, run.batch_size * run.images.per_clip],
+        weights=[1 - run.images.share, run.images.share],
         seed=run.seed,
-        random_maps=[caption_map(source), to_tokens],
-        host=host,
-        hosts=hosts,
+        random_maps=[caption_map(captioned), to_tokens],
+        **hosts_are,
     )
 
 
@@ -193,15 +228,17 @@ def run_dit(
     source = open_source(run.data)
     cache = Path(run.latents) if run.latents else workdir / "latents"
     made_from = {"vae": vae_fingerprint, "data": dataclasses.asdict(run.data)}
-    fill(
-        cache,
-        source,
-        latent_encoder(VAE(run.model.vae), vae_params),
+    filled = functools.partial(
+        fill,
+        encode=latent_encoder(VAE(run.model.vae), vae_params),
         made_from=made_from,
         progress=progress,
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
+    filled(cache, source)
+    if run.images.share:
+        filled(cache / "images", open_images(run.data, run.images.count))
 
     mesh = make_mesh(run.mesh)
     tx = make_optimizer(run.optimizer, run.steps)

@@ -150,7 +150,7 @@ def train(
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
-    flops, pending = 0, None
+    pending, flops = None, Flops(step_fn)
     clock = Clock()
     meeting = Meeting(config.host_timeout)
 
@@ -166,7 +166,7 @@ def train(
         show(step, float(values["loss"]))
         rates = clock.read(step)
         if rates:
-            rates["flops_per_second"] = flops * rates["steps_per_second"]
+            rates["flops_per_second"] = flops.a_step() * rates["steps_per_second"]
             if peak:
                 rates["share_of_peak"] = rates["flops_per_second"] / peak
         if metrics:
@@ -181,8 +181,7 @@ def train(
                 batch = dict(next(data))
             examples = batch.pop("index", None)
             batch = place_batch(batch, mesh)
-            if not flops:
-                flops = count_flops(step_fn, state, recent, batch, key, frozen)
+            flops.add(state, recent, batch, key, frozen)
             checkpoints.check()
             meeting.wait(f"step {step}")
             with jax.transfer_guard("disallow"):
@@ -249,6 +248,24 @@ def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[
     if jax.process_index() != 0:
         return None
     return evaluate(dataclasses.replace(state, params=None, ema=whole, opt_state=None), step)
+
+
+class Flops:
+    """The FLOPs of a step, the mean since they were last asked for: batches differ in shape."""
+
+    def __init__(self, step: Step):
+        self._step, self._counted = step, {}
+        self._steps = self._sum = 0
+
+    def add(self, state: TrainState, recent: Recent, batch: Any, key: jax.Array, frozen: Any) -> None:
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        if shapes not in self._counted:
+            self._counted[shapes] = count_flops(self._step, state, recent, batch, key, frozen)
+        self._steps, self._sum = self._steps + 1, self._sum + self._counted[shapes]
+
+    def a_step(self) -> float:
+        mean, self._steps, self._sum = self._sum / max(self._steps, 1), 0, 0
+        return mean
 
 
 class Clock:

@@ -172,3 +172,18 @@ def test_a_cache_of_other_weights_is_refused(tmp_path):
     fill(tmp_path, Clips(2), encode, made_from={"vae": "a"})
     with pytest.raises(ValueError, match="another vae"):
         fill(tmp_path, Clips(2), encode, made_from={"vae": "b"})
+
+
+def test_sources_with_batches_of_their_own_size_come_as_often_as_they_weigh():
+    def make():
+        sources = [Numbers(16), Numbers(1000)]
+        return bucketed_batches(sources, batch_size=[4, 8], weights=[0.75, 0.25], seed=0)
+
+    iterator = make()
+    sizes = [len(batch) for batch in take(iterator, 40)]
+    assert collections.Counter(sizes) == {4: 30, 8: 10}
+    state, expected = iterator.get_state(), take(iterator, 5)
+    other = make()
+    other.set_state(state)
+    for a, b in zip(expected, take(other, 5), strict=True):
+        np.testing.assert_array_equal(a, b)

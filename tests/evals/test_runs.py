@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import sora_jax as sora
@@ -43,7 +44,7 @@ from sora_jax.models.config import MODELS, SamplingDefaults
 from sora_jax.models.dit import DiTConfig
 from sora_jax.models.text import TextConfig
 from sora_jax.models.vae import VAEConfig
-from sora_jax.train.dit import DiTRun
+from sora_jax.train.dit import DiTRun, Images
 from sora_jax.train.finetune import FineTuneRun
 
 VAE = VAEConfig(
@@ -65,6 +66,7 @@ EXPERIMENT = DiTRun(
     ),
     vae="replaced on the command line",
     data=DataConfig(count=8, height=16, width=16, frames=3),
+    images=Images(share=0.5, per_clip=2, count=24),
     steps=2, batch_size=8, sample_every=2,
 )
 """
@@ -108,6 +110,7 @@ def test_a_vae_then_a_denoiser_then_a_clip(tmp_path, monkeypatch):
 
     train(tmp_path / "dit.py", "--workdir", tmp_path / "dit", "--vae", tmp_path / "vae" / "weights")
     assert (tmp_path / "dit" / "sheets" / "step-000002.png").exists()
+    assert np.load(tmp_path / "dit" / "latents" / "images" / "latents-00000.npy").shape == (24, 1, 4, 4, 4)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         clip = sora.load(tmp_path / "dit" / "weights").generate("a red circle moves right", progress=False)
     assert clip.frames.shape == (3, 16, 16, 3)
