@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sora_jax.nn.attention import Attention
+from sora_jax.nn.conv import Neighbours
 from sora_jax.nn.embed import ImageProjection, TextProjection, TimeEmbedding
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import LayerNorm
@@ -62,6 +63,9 @@ class DiTConfig:
     computes it), everything."""
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
+    neighbours: bool = False
+    """Whether the FFN also sees the eight tokens around each in its frame: a 3x3 depthwise convolution before it, as in
+    SANA's (arXiv 2410.10629). A short run hasn't time to learn from positions what lies side by side."""
     prediction: Literal["velocity", "preconditioned"] = "velocity"
     """What the head gives: v, or what is left of it after the best linear guess from x_σ (`_precondition`). Noise
     fills every entry of a token and a clean clip few, so a width that is not much above a token's entries has no room
@@ -137,6 +141,7 @@ DIT_PLAYGROUND = DiTConfig(
     ffn_width=512,
     text_width=128,
     remat="none",
+    neighbours=True,
     prediction="preconditioned",
 )
 
@@ -178,6 +183,8 @@ class Block(nn.Module):
     """
 
     config: DiTConfig
+    grid: tuple[int, ...]
+    """Token frames, rows and columns: their product is n."""
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -199,6 +206,8 @@ class Block(nn.Module):
         x = x + attend(y, text, mask=text_mask, added=image)
 
         y = modulate(norm(x), shift2, scale2).astype(self.dtype)
+        if c.neighbours:
+            y = y + Neighbours(self.grid, self.dtype, name="neighbours")(y)
         y = Linear(c.ffn_width, ("embed", "mlp"), dtype=self.dtype, name="ffn_in")(y)
         # Of the FFN's width only its input is kept for the backward pass; else six arrays are.
         y = jax.checkpoint(GELU, prevent_cse=False)(y)
@@ -282,7 +291,7 @@ class DiT(nn.Module):
             unroll=min(c.unroll, c.depth),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        y, _ = blocks(c, self.dtype, name="blocks")(y, steer, text, rotation, text_mask, image)
+        y, _ = blocks(c, tuple(grid), self.dtype, name="blocks")(y, steer, text, rotation, text_mask, image)
 
         table: Any = self.param("modulation", _table_init(zero), (2, c.width), jnp.float32)  # pyright: ignore
         steer = table.reshape(1, 1, 2, c.width) + level[:, :, None]

@@ -65,5 +65,5 @@ def first_block(
         picture = project.apply({"params": params["image"]}, image)
     block = jax.tree.map(lambda leaf: leaf[0], params["blocks"])
     inputs = (y, steer, words, rope_3d(grid, config.head_width), text_mask, picture)
-    after: Any = Block(config, dtype).apply({"params": block}, *inputs)
+    after: Any = Block(config, grid, dtype).apply({"params": block}, *inputs)
     return (after[0] - y).astype(jnp.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sora_jax.ops.conv import conv2d, conv3d, temporal_conv
+from sora_jax.ops.conv import conv2d, conv3d, depthwise, temporal_conv
 
 KERNEL = nn.initializers.lecun_normal()
 
@@ -111,3 +111,20 @@ class HalveSize(_Conv):
     def __call__(self, x):
         kernel, bias = self.parameters((3, 3), x.shape[-1])
         return conv2d(x.astype(self.dtype), kernel, 2, ((0, 1), (0, 1))) + bias
+
+
+class Neighbours(nn.Module):
+    """A 3x3 filter for each entry of the tokens x [b, n, d], which lie in frames as `grid` (t, h, w) says.
+
+    Its result, which starts at 0, is meant to be added.
+    """
+
+    grid: tuple[int, ...]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.with_logical_partitioning(nn.initializers.zeros, (None, None, "embed"))
+        taps: Any = self.param("taps", init, (3, 3, x.shape[-1]), jnp.float32)  # pyright: ignore[reportArgumentType]
+        frames = x.reshape(x.shape[0], *self.grid, x.shape[-1])
+        return depthwise(frames, taps.astype(self.dtype)).reshape(x.shape)

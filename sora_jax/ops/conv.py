@@ -129,6 +129,40 @@ def _taps_backward(saved, dy):
 taps.defvjp(_taps_forward, _taps_backward)
 
 
+@typed
+def depthwise(x: Float[Array, "b t h w c"], kernel: Float[Array, "kh kw c"]) -> Float[Array, "b t h w c"]:
+    """A 2-D filter of its own for each channel of each frame, zero-padded to the same size (kh and kw are odd).
+
+    A sum of shifted copies, as there are too few products an entry for a matrix product. x is made first: XLA would
+    make it anew for each copy.
+    """
+    return _depthwise(lax.optimization_barrier(x), kernel)
+
+
+@jax.custom_vjp
+def _depthwise(x, kernel):
+    kh, kw, c = kernel.shape
+    taps = kernel.reshape(kh * kw, 1, 1, 1, 1, c)
+    return sum(copy * tap for copy, tap in zip(_shifted(x, kh, kw), taps, strict=True))
+
+
+def _depthwise_forward(x, kernel):
+    return _depthwise(x, kernel), (x, kernel)
+
+
+def _depthwise_backward(saved, dy):
+    """dW[i] = Σ x shifted by i · dy, summed by a matrix product: XLA's CPU sums over rows slowly."""
+    x, kernel = saved
+    dx = _depthwise(lax.optimization_barrier(dy), kernel[::-1, ::-1])
+    dy = dy.reshape(-1, dy.shape[-1])
+    ones = jnp.ones((1, dy.shape[0]), dy.dtype)
+    dw = [ones @ (copy.reshape(dy.shape) * dy) for copy in _shifted(x, *kernel.shape[:2])]
+    return dx, jnp.concatenate(dw).reshape(kernel.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
 def _shifted(x, kh, kw):
     """x moved by every offset of a kh x kw window, zeros coming in at the border."""
     h, w = x.shape[2:4]

@@ -43,8 +43,9 @@ def load(
 ) -> "Pipeline":
     """The pipeline of a shipped model's name, a checkpoint's folder, or a repository of the hub.
 
-    `lora` are LoRAs as `Pipeline.with_lora` takes them, `lora_2` those of a second expert (of low noise), `mesh` the devices that the parameters are cut over, and, along
-    its context axis, a clip's tokens (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
+    `lora` are LoRAs as `Pipeline.with_lora` takes them, and `lora_2` those of a second expert (of low noise); `mesh` is
+    the devices that the parameters are cut over, and, along its context axis, a clip's tokens
+    (`sora_jax.parallel.make_mesh`); the other options are `Pipeline`'s.
 
     Raises ValueError when there is no such model, or its files are cut short or don't fit one another.
     """

@@ -46,9 +46,10 @@ _SCHEDULERS = {
 
 def dit_json(config: DiTConfig) -> dict[str, Any]:
     """The config of `WanTransformer3DModel`. ValueError for a network that it can't be."""
-    if config.prediction != "velocity":
+    kinds = {"preconditioned": config.prediction != "velocity", "of neighbours": config.neighbours}
+    for kind in (kind for kind, is_so in kinds.items() if is_so):
         raise ValueError(
-            "this model's denoiser is preconditioned, which diffusers' WanTransformer3DModel can't: it can "
+            f"this model's denoiser is {kind}, which diffusers' WanTransformer3DModel can't: it can "
             "be saved in the native format only."
         )
     return {

@@ -16,6 +16,7 @@ from sora_jax.models.dit import (
     DiT,
     DiTConfig,
 )
+from sora_jax.nn.conv import Neighbours
 from sora_jax.ops.rope import rope_3d
 
 TINY = DiTConfig(
@@ -165,6 +166,32 @@ def test_a_preconditioned_network_says_the_best_linear_guess_before_it_learned(x
         sigma = sigma.repeat(2, axis=2).repeat(2, axis=3)
     guess = (sigma - (1 - sigma)) / (sigma**2 + (1 - sigma) ** 2)
     np.testing.assert_allclose(v, guess * x, rtol=1e-4, atol=1e-6)
+
+
+def test_a_token_s_neighbours_are_those_of_its_frame():
+    grid, row, column = (2, 3, 4), 1, 2
+    tokens = jnp.zeros((1, *grid, 1)).at[0, 1, row, column].set(1.0).reshape(1, -1, 1)
+    taps = jnp.arange(9.0).reshape(3, 3, 1)
+    seen = np.asarray(Neighbours(grid).apply({"params": {"taps": taps}}, tokens)).reshape(grid)
+    # A tap reads the token on its own side, so each neighbour sees this one through the opposite tap.
+    np.testing.assert_array_equal(seen[1, row - 1 : row + 2, column - 1 : column + 2], taps[::-1, ::-1, 0])
+    assert np.count_nonzero(seen) == 8
+
+
+def test_neighbours_change_nothing_before_they_learned_and_then_do(params, x, text):
+    config = dataclasses.replace(TINY, neighbours=True)
+    variables = nn.unbox(compiled(DiT(config).init)(jax.random.key(0), x, jnp.zeros((B,)), text))["params"]
+    assert "neighbours" not in params["blocks"]
+    taps = variables["blocks"]["neighbours"]["taps"]
+    timestep = jnp.array([3.0, 800.0])
+
+    def apply(taps):
+        merged = {**params, "blocks": {**params["blocks"], "neighbours": {"taps": taps}}}
+        return DiT(config).apply({"params": merged}, x, timestep, text)
+
+    plain = velocity(params, x, timestep, text)
+    np.testing.assert_allclose(compiled(apply)(taps), plain, rtol=1e-5, atol=1e-6)
+    assert float(jnp.max(jnp.abs(compiled(apply)(taps + 0.3) - plain))) > 1e-3
 
 
 def gradients(config, params, x, text):

@@ -104,3 +104,21 @@ def test_shortcuts_down_after_up_keep_the_clip():
     (x,) = draw((1, 3, 2, 2, 8))
     up = duplicate_up(x, 4, 2, 2, False)
     np.testing.assert_allclose(average_down(up, 8, 2, 2), x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 3)])
+def test_a_filter_a_channel(size):
+    x, kernel, dy = draw((2, 3, *size, 5), (3, 3, 5), (2, 3, *size, 5))
+    apart = (
+        jnp.zeros((1, 3, 3, 5, 5)).at[0, :, :, jnp.arange(5), jnp.arange(5)].set(jnp.moveaxis(kernel, -1, 0))
+    )
+    np.testing.assert_allclose(conv.depthwise(x, kernel), conv.native(x, apart), rtol=1e-5, atol=1e-5)
+
+    def whole(x, kernel):
+        return conv.native(
+            x, jnp.zeros_like(apart).at[0].set(kernel[..., None] * jnp.eye(5).reshape(1, 1, 5, 5))
+        )
+
+    got, want = (jax.vjp(f, x, kernel)[1](dy) for f in (conv.depthwise, whole))
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

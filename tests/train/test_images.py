@@ -37,11 +37,8 @@ def levels(t, s):
     params = {"dit": {}, "text": {}}
     draw = LogitNormal(std=1.2, shift=s)
     key = jax.random.key(0)
-    dit_loss(
-        *(params, batch, key),
-        **{"dit": dit, "text_encoder": text, "empty": empty, "caption_dropout": 0.0},
-        **{"levels": TEXT_TO_VIDEO, "sigma_draw": draw, "frames": 4},
-    )
+    fixed = {"empty": empty, "caption_dropout": 0.0, "levels": TEXT_TO_VIDEO, "frames": 4}
+    dit_loss(params, batch, key, dit=dit, text_encoder=text, sigma_draw=draw, **fixed)
     return dit.levels
 
 

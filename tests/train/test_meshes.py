@@ -32,6 +32,7 @@ DIT = DiT(
         text_width=8,
         freq_width=16,
         remat="full",
+        neighbours=True,
         init="published",
     )
 )
@@ -43,7 +44,10 @@ TX = optax.sgd(0.1, momentum=0.9)  # its state after one step is the gradient
 
 def init_dit():
     x, text = jnp.zeros((1, T, H, W, 3)), jnp.zeros((1, S, 8))
-    return DIT.init(jax.random.key(0), x, jnp.zeros((1, T)), text)["params"]
+    params = DIT.init(jax.random.key(0), x, jnp.zeros((1, T)), text)["params"]
+    taps = params["blocks"]["neighbours"]["taps"]  # which start at 0
+    params["blocks"]["neighbours"]["taps"] = taps.replace_boxed(jnp.full_like(taps.unbox(), 0.1))
+    return params
 
 
 def init_vae():

@@ -211,7 +211,8 @@ def test_nothing_is_written_over_or_half_written(checkpoint, folder, tmp_path, c
     assert "holds something already" in capsys.readouterr().err
     flat = dataclasses.replace(CONFIG.vae, spatial_downsample=(True, True, False))
     preconditioned = dataclasses.replace(CONFIG.dit, prediction="preconditioned")
-    for change in ({"vae": flat}, {"dit": preconditioned}, {"mask_text": True}):
+    neighbours = dataclasses.replace(CONFIG.dit, neighbours=True)
+    for change in ({"vae": flat}, {"dit": preconditioned}, {"dit": neighbours}, {"mask_text": True}):
         config = dataclasses.replace(CONFIG, **change)
         with pytest.raises(ValueError, match="native format only"):
             save_diffusers(tmp_path / "other", config, checkpoint.params, checkpoint.tokenizer)
