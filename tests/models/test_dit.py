@@ -71,7 +71,7 @@ def parameters(c):
     d, voxels = c.width, int(np.prod(c.patch))
     attention = 4 * (d * d + d) + 2 * d
     ffn = d * c.ffn_width + c.ffn_width + c.ffn_width * d + d
-    block = 2 * attention + 2 * d + ffn + 6 * d
+    block = 2 * attention + 2 * d + ffn + 6 * d + 9 * d * c.neighbours
     time = (c.freq_width * d + d) + (d * d + d) + (6 * d * d + 6 * d)
     text = (c.text_width * d + d) + (d * d + d)
     ends = voxels * c.in_channels * d + d + d * voxels * c.out_channels + voxels * c.out_channels + 2 * d
