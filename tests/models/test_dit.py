@@ -146,8 +146,9 @@ def test_a_new_network_is_the_identity_inside_and_says_zero(x, text):
     block = jax.tree.map(lambda a: a[0], nn.unbox(variables)["params"]["blocks"])
     tokens = jax.random.normal(jax.random.key(4), (B, N, config.width))
     level, context = jnp.zeros((B, 1, 6, config.width)), jnp.ones((B, S, config.width))
-    rotation = rope_3d((T, H // 2, W // 2), config.head_width)
-    y, _ = compiled(Block(config).apply)({"params": block}, tokens, level, context, rotation)
+    grid = (T, H // 2, W // 2)
+    rotation = rope_3d(grid, config.head_width)
+    y, _ = compiled(Block(config, grid).apply)({"params": block}, tokens, level, context, rotation)
     np.testing.assert_array_equal(y, tokens)
 
 

@@ -50,7 +50,7 @@ def our_stages(name):
 
     level = found["time_modulation"].reshape(x.shape[0], -1, 6, config.width)
     block = compiled(
-        lambda p, *a: Block(config).apply(
+        lambda p, *a: Block(config, grid).apply(
             {"params": p}, *a, capture_intermediates=True, mutable="intermediates"
         )
     )
