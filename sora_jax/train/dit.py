@@ -36,7 +36,7 @@ from sora_jax.typing import Array
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Images:
     """Steps on images between those on clips (arXiv 2204.03458): what things look like is learnt from many more
-    captions for the same tokens."""
+    captions for the same tokens. A run may be resumed with another share; then other examples come next."""
 
     share: float = 0.0
     """Of the steps, so many are on images."""

@@ -298,7 +298,7 @@ class Clock:
 
 MAY_CHANGE = (
     *("steps", "checkpoint_every", "keep", "keep_every", "log_every", "sample_every", "skip", "host_timeout"),
-    *("workdir", "mesh"),
+    *("workdir", "mesh", "images"),
 )
 
 
