@@ -110,7 +110,7 @@ def test_a_vae_then_a_denoiser_then_a_clip(tmp_path, monkeypatch):
 
     train(tmp_path / "dit.py", "--workdir", tmp_path / "dit", "--vae", tmp_path / "vae" / "weights")
     assert (tmp_path / "dit" / "sheets" / "step-000002.png").exists()
-    assert np.load(tmp_path / "dit" / "latents" / "images" / "latents-00000.npy").shape == (24, 1, 4, 4, 4)
+    assert np.load(tmp_path / "dit" / "latents" / "images" / "latents-00000.npy").shape == (24, 1, 2, 2, 4)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         clip = sora.load(tmp_path / "dit" / "weights").generate("a red circle moves right", progress=False)
     assert clip.frames.shape == (3, 16, 16, 3)
