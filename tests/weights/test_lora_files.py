@@ -1,6 +1,5 @@
 """LoRA files there and back, in every layout, and against diffusers and PEFT themselves."""
 
-import dataclasses
 import json
 
 import jax
@@ -16,7 +15,6 @@ from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.studio.pipeline import Pipeline, load
 from sora_jax.studio.programs import denoise
 from sora_jax.weights import lora_files as files
-from sora_jax.weights import save
 from sora_jax.weights.lora_files import load_loras, parse_lora, read_lora, save_lora
 
 EVERY = LoRAConfig(
@@ -285,17 +283,6 @@ def test_a_pipeline_with_a_lora(params, lora, file, tmp_path):
     close(load(folder, lora=[f"{file}:2"]).params["dit"], apply_lora(params, lora, 2 * EVERY.scale), 1e-3)
     with pytest.raises(ValueError, match=r"weight of LoRA .* is nan"):
         plain.with_lora((file, float("nan")))
-
-
-def test_a_second_expert_has_loras_of_its_own(params, lora, file, tmp_path):
-    one = tiny_model.checkpoint()
-    config = dataclasses.replace(one.config, boundary_ratio=0.5)
-    two = dataclasses.replace(one, config=config, params={**one.params, "dit_2": params})
-    both = load(save(tmp_path / "two", two), lora_2=[f"{file}:2"])
-    close(both.params["dit"], params, 1e-3)
-    close(both.params["dit_2"], apply_lora(params, lora, 2 * EVERY.scale), 1e-3)
-    with pytest.raises(ValueError, match="no second expert"):
-        load(tiny_model.write(tmp_path / "one"), lora_2=[file])
 
 
 def test_the_command_takes_several(file, tmp_path, monkeypatch, capsys):
