@@ -46,11 +46,10 @@ _SCHEDULERS = {
 
 def dit_json(config: DiTConfig) -> dict[str, Any]:
     """The config of `WanTransformer3DModel`. ValueError for a network that it can't be."""
-    kinds = {"preconditioned": config.prediction != "velocity", "of neighbours": config.neighbours}
-    for kind in (kind for kind, is_so in kinds.items() if is_so):
+    if config.prediction != "velocity" or config.neighbours:
         raise ValueError(
-            f"this model's denoiser is {kind}, which diffusers' WanTransformer3DModel can't: it can "
-            "be saved in the native format only."
+            "this model's denoiser is preconditioned or convolves over neighbours, which diffusers' "
+            "WanTransformer3DModel can't: it can be saved in the native format only."
         )
     return {
         "_class_name": "WanTransformer3DModel",

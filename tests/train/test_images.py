@@ -25,8 +25,8 @@ class Recorder:
         return jnp.zeros_like(x)
 
 
-def levels(t, s):
-    """The levels [b, t] of one step on latents of t frames, in a run on clips of four."""
+def levels(t, s, frames):
+    """The levels [b, t] of one step on latents of t frames, in a run on clips of `frames` with shift s."""
     dit, empty = Recorder(), (np.zeros(2, np.int32), np.ones(2, bool))
     batch = {
         "latents": jnp.zeros((64, t, 1, 1, 2)),
@@ -37,16 +37,16 @@ def levels(t, s):
     params = {"dit": {}, "text": {}}
     draw = LogitNormal(std=1.2, shift=s)
     key = jax.random.key(0)
-    fixed = {"empty": empty, "caption_dropout": 0.0, "levels": TEXT_TO_VIDEO, "frames": 4}
+    fixed = {"empty": empty, "caption_dropout": 0.0, "levels": TEXT_TO_VIDEO, "frames": frames}
     dit_loss(params, batch, key, dit=dit, text_encoder=text, sigma_draw=draw, **fixed)
     return dit.levels
 
 
 def test_an_image_has_less_noise_than_a_clip_as_it_has_fewer_tokens():
-    unshifted = levels(1, 2.0)  # 2·√(1/4) = 1
-    np.testing.assert_allclose(levels(1, 6.0), shift(unshifted, 3.0), rtol=1e-5)
-    whole = levels(4, 6.0)
-    np.testing.assert_allclose(whole, shift(levels(4, 1.0), 6.0), rtol=1e-5)
+    np.testing.assert_allclose(levels(1, 6.0, frames=4), levels(1, 3.0, frames=1), rtol=1e-5)  # 6·√(1/4)
+    np.testing.assert_allclose(
+        levels(4, 6.0, frames=4), shift(levels(4, 1.0, frames=4), 6.0), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_images_of_the_playground_are_its_clips_first_frames_and_there_can_be_more():
