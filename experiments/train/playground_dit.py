@@ -19,7 +19,7 @@ EXPERIMENT = DiTRun(
     model=MODELS["playground"],
     vae="runs/playground_vae/weights",
     data=DataConfig(count=16_000),
-    images=Images(share=0.85, per_clip=4, count=128_000),
+    images=Images(share=0.25, per_clip=2, count=128_000),
     levels=LevelMix(
         nothing=0.8,
         head=0.06,
@@ -37,12 +37,12 @@ EXPERIMENT = DiTRun(
     # their shapes, and what a scene is is decided above that.
     sigma=LogitNormal(std=1.2, shift=5.0),
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=3e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.01
+        name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.35, weight_decay=0.01
     ),
     steps=20_000,
     # The gradient's noise is as large as the gradient at about 60 clips or images (arXiv 1812.06162).
-    batch_size=16,
-    accumulate=4,
+    batch_size=32,
+    accumulate=2,
     ema_decay=0.998,
     checkpoint_every=500,
     sample_every=1_000,

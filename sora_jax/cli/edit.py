@@ -34,7 +34,7 @@ class Edit:
     negative: Annotated[str | None, MODELS_OWN] = None
     """What to steer away from."""
     sampler: Annotated[str | None, MODELS_OWN] = None
-    """unipc, dpmpp, heun or euler."""
+    """unipc, dpmpp, heun, euler or ancestral."""
     size: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: the clip's, or near it)")] = None
     """WIDTHxHEIGHT in pixels."""
     fps: Annotated[float | None, tyro.conf.arg(help_behavior_hint="(default: the clip's)")] = None

@@ -53,7 +53,7 @@ class Args:
     guidance: Annotated[float | None, MODELS_OWN] = None
     """How strongly the words steer."""
     sampler: Annotated[str | None, MODELS_OWN] = None
-    """euler, heun, unipc or dpmpp."""
+    """unipc, dpmpp, heun, euler or ancestral."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print the figures as JSON in place of the table."""
 

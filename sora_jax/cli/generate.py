@@ -51,7 +51,7 @@ class Args:
     negative: Annotated[str | None, MODELS_OWN] = None
     """What to steer away from."""
     sampler: Annotated[str | None, MODELS_OWN] = None
-    """unipc, dpmpp, heun or euler."""
+    """unipc, dpmpp, heun, euler or ancestral."""
     cache: Annotated[str | None, UNSET] = None
     """Leave out steps whose velocity changes by less than this, as in 0.1: faster, and a little less true."""
     image: Annotated[Path | None, UNSET] = None

@@ -14,7 +14,17 @@ from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, 
 from sora_jax.diffusion.generation import Generation, finish, forget, prepare, remask, run, start, step
 from sora_jax.diffusion.guidance import Guided, Mixed, guide, interval, mix, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
-from sora_jax.diffusion.samplers import SAMPLERS, DPMSolverPP, Euler, Heun, Sampler, Stepper, UniPC, sampler
+from sora_jax.diffusion.samplers import (
+    SAMPLERS,
+    Ancestral,
+    DPMSolverPP,
+    Euler,
+    Heun,
+    Sampler,
+    Stepper,
+    UniPC,
+    sampler,
+)
 from sora_jax.diffusion.saved import restore, save
 from sora_jax.diffusion.schedule import (
     LogitNormal,
@@ -30,6 +40,7 @@ from sora_jax.diffusion.schedule import (
 __all__ = [
     "SAMPLERS",
     "TEXT_TO_VIDEO",
+    "Ancestral",
     "DPMSolverPP",
     "Euler",
     "FirstBlock",

@@ -67,6 +67,10 @@ def _noise(key, shape):
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], jnp.float32))(key)
 
 
+_OF_STEPS = 2**32 - 1
+"""What the steps' own noise is drawn by; the first noise has 0, that of freed tokens the step's number."""
+
+
 def _fold(key, data):
     return (
         jax.random.fold_in(key, data)
@@ -176,7 +180,10 @@ def step(gen: Generation, velocity: Velocity | Cached, cond: PyTree = None) -> G
     def level(i):
         return gen.level(i)[..., None]
 
-    x, memory = gen.stepper.step(gen.x, gen.memory, gen.step, level, evaluate)
+    def noise():
+        return _noise(_fold(_fold(gen.key, _OF_STEPS), gen.step), gen.x.shape)
+
+    x, memory = gen.stepper.step(gen.x, gen.memory, gen.step, level, evaluate, noise)
     # Known tokens, and frames that wait or are done, keep their bits.
     x = jnp.where(level(gen.step) != level(gen.step + 1), x, gen.x)
     return dataclasses.replace(gen, x=x, memory=memory, cache=cache, step=gen.step + 1)

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.diffusion.generation import Generation
-from sora_jax.diffusion.samplers import DPMSolverPP, Euler, Heun, UniPC
+from sora_jax.diffusion.samplers import Ancestral, DPMSolverPP, Euler, Heun, UniPC
 
 FORMAT = 1
 LARGEST = 1 << 33
 """Bytes of all arrays of a file, as they lie in memory."""
-STEPPERS = {kind.__name__: kind for kind in (DPMSolverPP, Euler, Heun, UniPC)}
+STEPPERS = {kind.__name__: kind for kind in (Ancestral, DPMSolverPP, Euler, Heun, UniPC)}
 
 
 def save(

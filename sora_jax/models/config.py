@@ -29,7 +29,7 @@ class SamplingDefaults:
     """1 is no guidance (arXiv 2207.12598)."""
     guidance_2: float | None = None
     """That of the expert of low noise; None is the same."""
-    sampler: Literal["unipc", "dpmpp", "heun", "euler"] = "unipc"
+    sampler: Literal["unipc", "dpmpp", "heun", "euler", "ancestral"] = "unipc"
     height: int
     """Pixels, as is width."""
     width: int

@@ -130,7 +130,7 @@ class Pipeline(Networks):
             guidance: one number or one a step (arXiv 2207.12598); 1 is no guidance and half the work.
             guidance_2: that of the expert of low noise, where there are two (Wan 2.2 A14B).
             negative: what to steer away from.
-            sampler: unipc, dpmpp, heun or euler.
+            sampler: unipc, dpmpp, heun, euler or ancestral.
             image: what the clip starts with: a file, a clip (its first frame), a PIL image or pixels [h, w, 3].
                 Without size and aspect the clip has its shape; its middle is cut out to fit.
             last_image: what it ends with, where the model takes one.

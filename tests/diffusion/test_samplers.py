@@ -10,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.diffusion import SAMPLERS, finish, run, sampler, sampling_sigmas, staggered, start
+from sora_jax.diffusion import (
+    SAMPLERS,
+    Ancestral,
+    Euler,
+    finish,
+    run,
+    sampler,
+    sampling_sigmas,
+    staggered,
+    start,
+)
 
 SHAPE = (2, 3, 2, 2, 1)
 MU, S = 1.5, 0.4
@@ -72,13 +82,37 @@ def test_from_noise_to_data(name, low, bound):
     assert error < bound
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"ancestral"}))
 def test_frames_with_schedules_of_their_own(name):
     """Waiting, moving and finished frames in one run: each ends where it does alone."""
     sigmas = sampling_sigmas(8)
     together = solve(staggered(sigmas, 3, 3), SAMPLERS[name].stepper)
     alone = solve(sigmas, SAMPLERS[name].stepper)
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ancestral_sampling_draws_from_the_data(eta):
+    gen = start(jax.random.key(1), (64, *SHAPE[1:]), sampling_sigmas(200), stepper=Ancestral(eta))
+    x = np.asarray(finish(jax.jit(functools.partial(run, velocity=velocity))(gen)))
+    assert np.mean(x) == pytest.approx(MU, abs=0.06)  # 3 standard errors are 0.043
+    assert np.std(x) == pytest.approx(S, rel=0.1)
+    eps = np.asarray(gen.x)
+    kept = np.corrcoef(x.ravel(), eps.ravel())[0, 1]
+    assert kept < 0.9 if eta == 0.5 else abs(kept) < 0.2  # an ODE's would be 1
+
+
+def test_ancestral_sampling_without_fresh_noise_is_eulers_method():
+    sigmas = sampling_sigmas(8)
+    np.testing.assert_allclose(solve(sigmas, Ancestral(0.0)), solve(sigmas, Euler()), atol=1e-5)
+
+
+def test_a_clips_fresh_noise_is_its_own():
+    keys = jax.random.split(jax.random.key(0), 2)
+    sigmas = sampling_sigmas(4)
+    both = finish(run(start(keys, SHAPE, sigmas, stepper=Ancestral()), velocity))
+    second = finish(run(start(keys[1:], (1, *SHAPE[1:]), sigmas, stepper=Ancestral()), velocity))
+    np.testing.assert_allclose(both[1:], second, atol=1e-6)
 
 
 def test_a_straight_flow_is_solved_in_one_step():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sora_jax.diffusion.samplers.ancestral import Ancestral
 from sora_jax.diffusion.samplers.dpmpp import DPMSolverPP
 from sora_jax.diffusion.samplers.euler import Euler
 from sora_jax.diffusion.samplers.heun import Heun
@@ -12,7 +13,7 @@ from sora_jax.diffusion.samplers.stepper import Stepper
 from sora_jax.diffusion.samplers.unipc import UniPC
 from sora_jax.diffusion.schedule import dpmpp_sigmas, euler_sigmas, sampling_sigmas
 
-__all__ = ["SAMPLERS", "DPMSolverPP", "Euler", "Heun", "Sampler", "Stepper", "UniPC", "sampler"]
+__all__ = ["SAMPLERS", "Ancestral", "DPMSolverPP", "Euler", "Heun", "Sampler", "Stepper", "UniPC", "sampler"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ SAMPLERS = {
     "dpmpp": Sampler(DPMSolverPP(), dpmpp_sigmas, whole_timesteps=True),
     "heun": Sampler(Heun()),
     "euler": Sampler(Euler(), euler_sigmas),
+    "ancestral": Sampler(Ancestral()),
 }
 
 

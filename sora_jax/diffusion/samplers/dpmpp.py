@@ -46,7 +46,7 @@ class DPMSolverPP:
     def init(self, x):
         return {"m": jnp.zeros_like(x), "age": jnp.zeros_like(x[..., :1], jnp.int32)}
 
-    def step(self, x, memory, i, level, evaluate):
+    def step(self, x, memory, i, level, evaluate, noise):
         sigma, sigma_next = level(i), level(i + 1)
         m = data_from_velocity(x, evaluate(x, i), sigma)
         second = (memory["age"] > 0) & (sigma_next > 0)

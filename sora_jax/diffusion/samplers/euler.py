@@ -8,5 +8,5 @@ class Euler:
     def init(self, x):
         return ()
 
-    def step(self, x, memory, i, level, evaluate):
+    def step(self, x, memory, i, level, evaluate, noise):
         return x + (level(i + 1) - level(i)) * evaluate(x, i), memory

@@ -13,7 +13,7 @@ class Heun:
     def init(self, x):
         return ()
 
-    def step(self, x, memory, i, level, evaluate):
+    def step(self, x, memory, i, level, evaluate, noise):
         change = level(i + 1) - level(i)
         v = evaluate(x, i)
         v_next = evaluate(x + change * v, i + 1)

@@ -1,4 +1,4 @@
-"""dx/dσ = v(x, σ), from noise to data: what every solver of it answers to.
+"""dx/dσ = v(x, σ), from noise to data, or a random path with the same ends: what every solver of it answers to.
 
 A sampler is a time schedule and a stepper. A stepper is a frozen dataclass: its settings are part of the
 compiled program, and what it remembers of the past is a pytree of arrays that travels with the generation.
@@ -16,6 +16,10 @@ Evaluate = Callable[[Array, Array], Array]
 """x, index of a row of the schedule -> v, of x's shape."""
 
 
+Noise = Callable[[], Array]
+"""ε of x's shape, drawn for this step."""
+
+
 class Stepper(Protocol):
     """Each token has a level of its own; where it stays, the caller keeps x, whatever a step makes of it."""
 
@@ -30,6 +34,7 @@ class Stepper(Protocol):
         i: Int[Array, ""],
         level: Level,
         evaluate: Evaluate,
+        noise: Noise,
     ) -> tuple[Float[Array, "b t h w c"], PyTree]:
         """x at row i of the schedule -> x at row i + 1, and the memory after it."""
         ...

@@ -53,7 +53,7 @@ class UniPC:
         zeros = jnp.zeros_like(x)
         return {"x_1": zeros, "m_1": zeros, "m_2": zeros, "age": jnp.zeros_like(x[..., :1], jnp.int32)}
 
-    def step(self, x, memory, i, level, evaluate):
+    def step(self, x, memory, i, level, evaluate, noise):
         x_1, m_1, m_2, age = (memory[name] for name in ("x_1", "m_1", "m_2", "age"))
         sigma, sigma_next, sigma_1 = level(i), level(i + 1), level(i - 1)
         m = data_from_velocity(x, evaluate(x, i), sigma)
