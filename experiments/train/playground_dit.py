@@ -1,9 +1,9 @@
-"""The playground's denoiser and text encoder: Wan's DiT (arXiv 2503.20314), 320 tokens a clip, 64 an image.
+"""The playground's denoiser and text encoder: Wan's DiT (arXiv 2503.20314), 80 tokens a clip, 16 an image.
 
-Data: playground scenes with short and long captions, encoded once by the playground VAE; most steps are on images.
+Data: playground scenes with short and long captions, encoded once by its VAE; a quarter of the steps on images.
 Every latent frame has its own noise level (arXiv 2407.01392), and 20 % of the clips have known frames.
-Hardware: 2 CPU cores; 0.65 steps/s at a matmul peak of 110 GFLOP/s, so 8.5 hours.
-Expected: not known yet, no run has been finished.
+Hardware: 2 CPU cores; 0.72 steps/s at a matmul peak of 120 GFLOP/s, so 3.3 hours.
+Expected: docs/playground.md; the shipped weights had 5,450 steps of 48 clips before the last 3,110 of these.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit
 """
@@ -39,7 +39,7 @@ EXPERIMENT = DiTRun(
     optimizer=OptimizerConfig(
         name="muon", learning_rate=2e-3, warmup_steps=100, decay_fraction=0.35, weight_decay=0.01
     ),
-    steps=20_000,
+    steps=8_560,
     # The gradient's noise is as large as the gradient at about 60 clips or images (arXiv 1812.06162).
     batch_size=32,
     accumulate=2,

@@ -162,7 +162,9 @@ _PLAYGROUND = ModelConfig(
     vae=VAE_PLAYGROUND,
     text=TEXT_PLAYGROUND,
     flow_shift=4.0,
-    defaults=SamplingDefaults(steps=30, guidance=4.0, height=64, width=64, frames=17, fps=8.0),
+    defaults=SamplingDefaults(
+        steps=60, guidance=4.0, sampler="ancestral", height=64, width=64, frames=17, fps=8.0
+    ),
 )
 
 # Sizes, rates, steps, shifts and guidance that the Wan releases set: 480p wants a shift of 3, 720p one of 5.

@@ -52,9 +52,9 @@ def test_sizes():
 
 
 def test_sizes_that_do_not_fit_name_the_nearest():
-    with pytest.raises(ValueError, match=r"width of 70 pixels.*64 and 72"):
+    with pytest.raises(ValueError, match=r"width of 70 pixels.*64 and 80"):
         resolve_size(PLAYGROUND, size="70x64")
-    with pytest.raises(ValueError, match=r"height of 0 pixels.*nearest is 8"):
+    with pytest.raises(ValueError, match=r"height of 0 pixels.*nearest is 16"):
         resolve_size(PLAYGROUND, size="64x0")
     # The denoiser's patch counts too: 8 pixels a latent, 2 latents a token.
     with pytest.raises(ValueError, match="multiple of 16"):

@@ -22,7 +22,7 @@ from sora_jax.weights.shapes import abstract
 FOLDER = Path(__file__).parents[2] / "experiments"
 EXPERIMENTS = sorted((FOLDER / "train").glob("*.py"))
 SAMPLES = sorted((FOLDER / "sample").glob("*.py"))
-LARGE = 2**13  # entries
+LARGE = 2**14  # entries
 
 
 def is_box(leaf):
