@@ -19,10 +19,11 @@ import numpy as np
 
 from sora_jax.data.sources import DataConfig, caption_map, open_source
 from sora_jax.media import Clip, contact_sheet
-from sora_jax.models.config import ModelConfig, vae_from_json
-from sora_jax.models.lora import apply_lora
+from sora_jax.models.config import ModelConfig, from_json, vae_from_json
+from sora_jax.models.lora import LoRAConfig, apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.train.checkpoint import moving_average
 from sora_jax.train.dit import DiTRun, run_dit
 from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
 from sora_jax.train.state import TrainState
@@ -208,6 +209,37 @@ def show_dit(
     contact_sheet(clips, prompts, path=sheet)
 
 
+def export(workdir: Path, folder: Path) -> None:
+    """Weights from a denoiser's run that has made none, or older ones: the newest checkpoint's moving average.
+
+    A LoRA's run gives an adapter's file in `folder`, the others a whole model, with the VAE, text encoder and
+    tokenizer that the run was given. Raises ValueError for another folder, or where those are gone.
+    """
+    path = workdir / "config.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    if not {"model", "sigma"} <= found.keys():
+        raise ValueError(f"{workdir} holds no denoiser's run: name its --workdir.")
+    ema, _ = moving_average(workdir)
+    if found.get("lora"):
+        save_lora(folder / FILE_NAMES[0], ema, LoRAConfig(**found["lora"]).scale)
+        return
+    model = from_json(json.dumps(found["model"]))
+    if "start_from" in found:
+        base = load(found["start_from"])
+        config = dataclasses.replace(base.config, dit=model.dit)
+        params = {**base.params, "dit": ema}
+        save(folder, dataclasses.replace(base, config=config, params=params), _stored(found["dtype"]))
+        return
+    _, vae, _ = load_vae(found["vae"])
+    tokenizer = Tokenizer(workdir / "tokenizer.model", model.text.max_length)
+    save(folder, Checkpoint(config=model, params={**ema, "vae": vae}, tokenizer=tokenizer))
+
+
+def _stored(dtype: str) -> Any:
+    """What a fine-tuned model is stored as, by what its run computed in."""
+    return np.float16 if dtype == "float32" else jnp.bfloat16
+
+
 def _model_of(run: FineTuneRun, found: ModelConfig) -> ModelConfig:
     """The config of the weights with the run's choices for the backward pass. ValueError for another network."""
     wanted = run.model.dit
@@ -271,7 +303,7 @@ def show_finetune(
     config = dataclasses.replace(checkpoint.config, dit=experiment.model.dit)
     tuned = dataclasses.replace(checkpoint, config=config, params={**checkpoint.params, "dit": dit})
     if not experiment.lora:
-        save(workdir / "weights", tuned, np.float16 if experiment.dtype == "float32" else jnp.bfloat16)
+        save(workdir / "weights", tuned, _stored(experiment.dtype))
     if experiment.prompts:
         data = experiment.data
         clips = Pipeline(tuned, jnp.dtype(experiment.dtype)).generate(

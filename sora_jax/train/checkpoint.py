@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
@@ -176,6 +177,28 @@ class Checkpoints:
         self._waiter.shutdown(wait=False)
         if self._lock:
             self._lock.close()
+
+
+def moving_average(folder: Path) -> tuple[dict[str, Any], int]:
+    """What the newest checkpoint in a run's folder holds of the moving average, as numpy arrays, and its step.
+
+    A run may go on in `folder` meanwhile. Raises ValueError if there is no checkpoint, or one that can't be read.
+    """
+    whole = (int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+    step = max(whole, default=None)
+    if step is None:
+        raise ValueError(f"{folder} holds no checkpoint yet: train first.")
+    path = epath.Path(folder.absolute() / "checkpoints" / str(step) / "state")
+    reader = ocp.PyTreeCheckpointHandler()
+    try:
+        ema = {"ema": reader.metadata(path).tree["ema"]}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), ema)
+        read = ocp.args.PyTreeRestore(item=ema, partial_restore=True, restore_args=as_numpy)
+        return reader.restore(path, args=read)["ema"], step
+    except Exception as error:
+        raise ValueError(
+            f"the checkpoint of step {step} in {folder} can't be read ({_brief(error)})."
+        ) from error
 
 
 @jax.jit

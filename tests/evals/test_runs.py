@@ -111,9 +111,22 @@ def test_a_vae_then_a_denoiser_then_a_clip(tmp_path, monkeypatch):
     train(tmp_path / "dit.py", "--workdir", tmp_path / "dit", "--vae", tmp_path / "vae" / "weights")
     assert (tmp_path / "dit" / "sheets" / "step-000002.png").exists()
     assert np.load(tmp_path / "dit" / "latents" / "images" / "latents-00000.npy").shape == (24, 1, 2, 2, 4)
+    assert main(["convert", str(tmp_path / "dit"), str(tmp_path / "again")]) == 0
+    for path in (tmp_path / "dit" / "weights").iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         clip = sora.load(tmp_path / "dit" / "weights").generate("a red circle moves right", progress=False)
     assert clip.frames.shape == (3, 16, 16, 3)
+
+
+def test_a_folder_without_a_denoisers_checkpoint_is_no_run(tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert main(["convert", str(tmp_path / "run"), str(tmp_path / "weights")]) == 2
+    assert "no denoiser's run" in capsys.readouterr().err
+    (tmp_path / "run" / "config.json").write_text('{"model": {}, "sigma": {}}')
+    assert main(["convert", str(tmp_path / "run"), str(tmp_path / "weights")]) == 2
+    assert "no checkpoint yet" in capsys.readouterr().err
+    assert not (tmp_path / "weights").exists()
 
 
 def test_what_is_no_experiment_is_refused(tmp_path, capsys):
