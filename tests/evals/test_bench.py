@@ -38,6 +38,7 @@ def bench(tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_training_step(bench):
     made = bench("train", "--model", "tiny", "--batch-size", "8", "--remat", "full", *ONCE)
     (step,) = made.measures

@@ -83,6 +83,7 @@ def figures(folder):
     return [[json.loads(line)[name] for name in ("step", "loss", "first")] for line in lines_of(folder)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(tmp_path):
     draw = random.Random(0)
     kill(tmp_path, draw.randint(8, 50), draw.uniform(0, 0.2), first=1)
