@@ -29,7 +29,7 @@ STUDIO = sorted(
     for path in (DOCS.parent / "experiments" / "sample").glob("playground_*.py")
     if isinstance(read_sample(path)[0], Script)
 )
-HEIGHT, GAP, LINES = 160, 12, 46
+HEIGHT, GAP, LINES = 112, 12, 46
 
 
 def draw(clips: dict[str, sora.Clip], path: Path, columns: int) -> None:
