@@ -137,7 +137,7 @@ def _train(args: Train) -> int:
 
 
 def _pipeline(model: str, dtype: str = "float32") -> Any:
-    """A named size with random weights, or the model in a folder."""
+    """A model of the package or of a folder, or a named size with random weights."""
     from sora_jax.studio.pipeline import Pipeline
 
     return Pipeline(_checkpoint(model), dtype)
@@ -145,9 +145,9 @@ def _pipeline(model: str, dtype: str = "float32") -> Any:
 
 def _checkpoint(model: str) -> Any:
     from sora_jax.evals.bench.sizes import SIZES, random_checkpoint
-    from sora_jax.weights import load
+    from sora_jax.weights import is_shipped, load
 
-    return random_checkpoint(SIZES[model]) if model in SIZES else load(model)
+    return load(model) if model not in SIZES or is_shipped(model) else random_checkpoint(SIZES[model])
 
 
 def _request(args: Any, config: Any) -> Any:

@@ -83,7 +83,7 @@ class Sample(Timed):
     """Whole generations, from words to pixels."""
 
     model: str = "playground"
-    """A named size (random weights), or a folder of weights."""
+    """A named size (random weights, but for `playground`), or a folder of weights."""
     prompt: tuple[str, ...] = ("a red circle moves right",)
     """What to sample, as one batch."""
     steps: Annotated[int | None, MODELS_OWN] = None
@@ -141,7 +141,7 @@ class Cache(Timed):
     """Sampling with steps left out, against the run without."""
 
     model: str = "playground"
-    """A named size (random weights), or a folder of weights."""
+    """A named size (random weights, but for `playground`), or a folder of weights."""
     only: str = ""
     """Measure only rules with this in their name."""
     prompt: tuple[str, ...] = ("a red circle moves right",)
@@ -163,7 +163,7 @@ class Quantize(Written):
     """What half precision and 8-bit weights save and cost, against float32."""
 
     model: str = "playground"
-    """A named size (random weights), or a folder of weights."""
+    """A named size (random weights, but for `playground`), or a folder of weights."""
     only: str = ""
     """Measure only kinds with this in their name."""
     prompt: tuple[str, ...] = ("a red circle moves right",)

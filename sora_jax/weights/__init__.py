@@ -1,6 +1,6 @@
 """Find, load, save and convert checkpoints."""
 
-from sora_jax.weights.checkpoint import Checkpoint, find, load, parameter_shardings, save
+from sora_jax.weights.checkpoint import Checkpoint, find, is_shipped, load, parameter_shardings, save
 from sora_jax.weights.diffusers_export import save_diffusers
 from sora_jax.weights.diffusers_text import from_diffusers_text
 from sora_jax.weights.lora_files import load_loras, read_lora, save_lora
@@ -14,6 +14,7 @@ __all__ = [
     "check_shapes",
     "find",
     "from_diffusers_text",
+    "is_shipped",
     "load",
     "load_loras",
     "parameter_shardings",

@@ -149,6 +149,11 @@ def _open_native(folder: Path) -> Opened:
     return Opened(config=config, tokenizer=folder / "tokenizer.model", parts=parts)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether the package holds weights by that name."""
+    return (_SHIPPED / name / "config.json").is_file()
+
+
 def find(source: str | Path) -> Path:
     """The folder of a shipped model's name, the path itself where it is a folder, or what the hub has by that name.
 
@@ -156,9 +161,8 @@ def find(source: str | Path) -> Path:
     """
     path, name = Path(source), str(source)
     if name in MODELS:
-        shipped = _SHIPPED / name
-        if (shipped / "config.json").is_file():
-            return shipped
+        if is_shipped(name):
+            return _SHIPPED / name
         raise ValueError(
             f"model {name} is known but its weights aren't in this package: give a checkpoint folder's path, or "
             "its name on the hub, as in Wan-AI/Wan2.1-T2V-1.3B-Diffusers."
