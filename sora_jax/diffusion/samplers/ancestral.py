@@ -29,6 +29,6 @@ class Ancestral:
         v = evaluate(x, i)
         m, n = data_from_velocity(x, v, sigma), noise_from_velocity(x, v, sigma)
         kept = divide(sigma_next * (1 - sigma), sigma * (1 - sigma_next))
-        fresh = self.eta * sigma_next * jnp.sqrt(1 - jnp.square(kept))
-        old = jnp.sqrt(jnp.square(sigma_next) - jnp.square(fresh))
+        fresh = self.eta * sigma_next * jnp.sqrt(jnp.maximum(1 - jnp.square(kept), 0))
+        old = jnp.sqrt(jnp.maximum(jnp.square(sigma_next) - jnp.square(fresh), 0))
         return (1 - sigma_next) * m + old * n + fresh * noise(), memory
