@@ -25,7 +25,7 @@ from sora_jax.data.playground.scene import (
     draw_scene,
 )
 from sora_jax.evals.intervals import wilson
-from sora_jax.media import Clip, from_uint8, to_uint8
+from sora_jax.media import Clip, from_uint8, psnr, to_uint8
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import resolve
 
@@ -264,9 +264,8 @@ def vae_psnr(
             for i in numbers
         ]
         x = from_uint8(np.stack(clips))
-        error = np.square(pipeline.decode_batch(pipeline.encode(x)) - x).mean(axis=(1, 2, 3, 4))
-        psnr = 10 * np.log10(4 / np.maximum(error, 1e-10))
-        values += psnr[: count - len(values)].tolist()
+        made = pipeline.decode_batch(pipeline.encode(x))
+        values += [psnr(a, b) for a, b in zip(made, x, strict=True)][: count - len(values)]
         if progress:
             progress("vae", len(values), count)
     mean = float(np.mean(values))

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.data.sources import DataConfig, caption_map, open_source
-from sora_jax.media import Clip, contact_sheet
+from sora_jax.media import Clip, contact_sheet, psnr
 from sora_jax.models.config import ModelConfig, from_json, vae_from_json
 from sora_jax.models.lora import LoRAConfig, apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.models.vae_axes import reduce_latents
 from sora_jax.train.checkpoint import moving_average
 from sora_jax.train.dit import DiTRun, run_dit
 from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
@@ -63,12 +64,45 @@ def run(experiment: Experiment, workdir: Path) -> TrainState:
     """Trains, from the newest checkpoint in `workdir` if there is one, with sheets and weights along the way."""
     workdir.mkdir(parents=True, exist_ok=True)
     if isinstance(experiment, VAERun):
-        return run_vae(
-            experiment, workdir, functools.partial(show_vae, experiment, workdir, unseen(experiment.data))
-        )
+        experiment, params = _started(experiment, workdir)
+        show = functools.partial(show_vae, experiment, workdir, unseen(experiment.data))
+        return run_vae(experiment, workdir, show, params)
     if isinstance(experiment, FineTuneRun):
         return _run_finetune(experiment, workdir)
     return _run_dit(experiment, workdir)
+
+
+def _started(experiment: VAERun, workdir: Path) -> tuple[VAERun, Any]:
+    """The run with its latents' scale and the parameters that it starts from, which are kept in `workdir/start`."""
+    if experiment.start is None:
+        return experiment, None
+    folder, sizes = workdir / "start", {"latent_mean": (), "latent_std": ()}
+    if not (folder / "vae.json").exists():
+        config, params, _ = load_vae(experiment.start)
+        if experiment.model.latent_channels < config.latent_channels:
+            source = open_source(experiment.data)
+            clips = np.stack([source[i]["video"] for i in range(min(MEASURED, len(source)))])
+            params, config = reduce_latents(
+                params, config, clips.astype(np.float32) / 127.5 - 1, experiment.model.latent_channels
+            )
+        _write_vae(folder, params, config)
+    config, params, _ = load_vae(str(folder))
+    if dataclasses.replace(config, **sizes) != dataclasses.replace(experiment.model, **sizes):
+        raise ValueError(
+            f"{experiment.start} holds a VAE of other sizes than the run's model: only latent_channels may "
+            "differ, and be fewer."
+        )
+    return dataclasses.replace(experiment, model=config), params
+
+
+def _write_vae(folder: Path, params: Any, config: VAEConfig) -> None:
+    write_files(
+        folder,
+        {
+            "vae.safetensors": functools.partial(write_tensors, params=params, dtype=np.float32),
+            "vae.json": lambda path: path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n"),
+        },
+    )
 
 
 def unseen(config: DataConfig) -> list[np.ndarray]:
@@ -89,11 +123,6 @@ def reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, 
     return jnp.clip(reconstruction, -1.0, 1.0), mean
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """In dB, of pixels in [-1, 1]: 10·log10(4 / mean (a - b)²)."""
-    return float(10 * np.log10(4 / max(float(np.mean(np.square(a - b))), 1e-12)))
-
-
 def show_vae(
     experiment: VAERun, workdir: Path, clips: list[np.ndarray], state: TrainState, step: int
 ) -> dict[str, float]:
@@ -110,21 +139,15 @@ def show_vae(
     sheet = workdir / "sheets" / f"step-{step:06d}.png"
     sheet.parent.mkdir(exist_ok=True)
     contact_sheet(rows, labels, path=sheet)
-    latents = np.concatenate(means)
-    config = dataclasses.replace(
-        experiment.model,
-        latent_mean=tuple(round(float(m), 6) for m in latents.mean(axis=0)),
-        latent_std=tuple(round(float(s), 6) for s in latents.std(axis=0)),
-    )
-    write_files(
-        workdir / "weights",
-        {
-            "vae.safetensors": functools.partial(
-                write_tensors, params=jax.device_get(state.ema), dtype=np.float32
-            ),
-            "vae.json": lambda path: path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n"),
-        },
-    )
+    config = experiment.model
+    if experiment.train_encoder:
+        latents = np.concatenate(means)
+        config = dataclasses.replace(
+            config,
+            latent_mean=tuple(round(float(m), 6) for m in latents.mean(axis=0)),
+            latent_std=tuple(round(float(s), 6) for s in latents.std(axis=0)),
+        )
+    _write_vae(workdir / "weights", jax.device_get(state.ema), config)
     return {"unseen_psnr": float(np.mean(figures)), "unseen_psnr_lowest": float(np.min(figures))}
 
 

@@ -14,9 +14,8 @@ from sora_jax.data.playground.claims import judge, parse
 from sora_jax.data.playground.oracle import Reading, read
 from sora_jax.data.playground.render import render
 from sora_jax.data.playground.scene import COLORS, Scene, draw_scene
-from sora_jax.evals.bench.cache import psnr
 from sora_jax.evals.playground import FRESH, SIMPLE
-from sora_jax.media import Clip
+from sora_jax.media import Clip, psnr
 from sora_jax.studio.edits import Card
 from sora_jax.studio.expand import by_grammar
 from sora_jax.studio.pipeline import Pipeline

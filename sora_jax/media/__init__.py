@@ -1,6 +1,6 @@
 """Clips in and out of files: mp4, webm, gif, webp, png, and sheets of frames to look at."""
 
-from sora_jax.media.clip import Clip, from_uint8, to_uint8
+from sora_jax.media.clip import Clip, from_uint8, psnr, to_uint8
 from sora_jax.media.decode import Limits, read, rgb
 from sora_jax.media.encode import ENDINGS, check_output, write
 from sora_jax.media.metadata import read_metadata
@@ -13,6 +13,7 @@ __all__ = [
     "check_output",
     "contact_sheet",
     "from_uint8",
+    "psnr",
     "read",
     "read_metadata",
     "rgb",

@@ -85,3 +85,9 @@ class Clip:
     def __repr__(self) -> str:
         t, h, w, _ = self.frames.shape
         return f"Clip({t} frames of {w}x{h}, {self.fps:g} fps, {self.seconds:g} s)"
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """10·log10(4 / mean (a - b)²) in dB, of pixels in [-1, 1]; infinite where they are equal."""
+    error = float(np.mean(np.square(np.asarray(a, np.float64) - np.asarray(b, np.float64))))
+    return float("inf") if error == 0 else 10 * float(np.log10(4 / error))

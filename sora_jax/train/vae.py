@@ -19,7 +19,7 @@ from sora_jax.models.vae import VAE, VAEConfig
 from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState, initial_state
+from sora_jax.train.state import TrainState, initial_state, state_from
 from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
@@ -36,6 +36,11 @@ class VAERun(LoopConfig):
     """A training run of a VAE."""
 
     model: VAEConfig
+    start: str | None = None
+    """Weights of a VAE to start from: a folder with `vae.safetensors`. Of one with more latent channels than `model`,
+    those are kept that show most in the pixels (`sora_jax.models.vae_axes`)."""
+    train_encoder: bool = True
+    """Whether the encoder is trained too: without it the latents stay what they are."""
     data: DataConfig = DataConfig()
     crop_size: int | None = 32
     """Side of the square windows in pixels; none trains on whole frames."""
@@ -52,6 +57,11 @@ class VAERun(LoopConfig):
             )
         if self.crop_frames and (self.crop_frames - 1) % self.model.temporal_factor:
             raise ValueError(f"crop_frames {self.crop_frames} isn't 1 + {self.model.temporal_factor}·k.")
+        if not self.train_encoder and (self.start is None or self.optimizer.weight_decay):
+            raise ValueError(
+                "train_encoder is off: name the weights it starts from (start), and set optimizer.weight_decay to 0, "
+                "which would shrink the encoder too."
+            )
 
 
 def to_float(video: Array) -> Array:
@@ -60,12 +70,18 @@ def to_float(video: Array) -> Array:
 
 
 def vae_loss(
-    params: Any, batch: dict[str, Array], key: Array, *, model: VAE, config: VAELossConfig
+    params: Any,
+    batch: dict[str, Array],
+    key: Array,
+    *,
+    model: VAE,
+    config: VAELossConfig,
+    train_encoder: bool = True,
 ) -> tuple[Array, dict[str, Array]]:
     """Loss and metrics on `batch["video"]`, uint8 [b, t, h, w, 3]."""
     x = to_float(batch["video"])
     moments: Any = model.apply({"params": params}, x, method="encode")
-    mean, log_variance = moments
+    mean, log_variance = moments if train_encoder else jax.lax.stop_gradient(moments)
     z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape, mean.dtype)
     reconstruction: Any = model.apply({"params": params}, z, method="decode")
     error = reconstruction - x
@@ -88,7 +104,7 @@ def init_params(run: VAERun) -> Any:
 
 def loss_of(run: VAERun) -> LossFn:
     """The loss as the loop calls it."""
-    return functools.partial(vae_loss, model=VAE(run.model), config=run.loss)
+    return functools.partial(vae_loss, model=VAE(run.model), config=run.loss, train_encoder=run.train_encoder)
 
 
 def data_of(run: VAERun, host: int = 0, hosts: int = 1) -> grain.DatasetIterator:
@@ -103,11 +119,14 @@ def data_of(run: VAERun, host: int = 0, hosts: int = 1) -> grain.DatasetIterator
     )
 
 
-def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None) -> TrainState:
-    """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one."""
+def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None, params: Any = None) -> TrainState:
+    """Trains `run.model` in `workdir`, from the newest checkpoint there if there is one, or else from `params`."""
     mesh = make_mesh(run.mesh)
     tx = make_optimizer(run.optimizer, run.steps)
-    state, state_shardings = initial_state(functools.partial(init_params, run), tx, mesh)
+    init = functools.partial(init_params, run)
+    state, state_shardings = (
+        initial_state(init, tx, mesh) if params is None else state_from(params, init, tx, mesh)
+    )
     host, hosts = data_host(mesh)
     return train(
         workdir=workdir,

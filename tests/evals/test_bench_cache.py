@@ -10,8 +10,9 @@ import tiny_model
 
 from sora_jax.cli.main import main
 from sora_jax.diffusion import Euler, MagCache, StepCache, TeaCache, start
-from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios, psnr
+from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios
 from sora_jax.evals.bench.timing import Effort
+from sora_jax.media import psnr
 from sora_jax.studio.request import resolve
 
 STEPS = 4

@@ -15,6 +15,7 @@ import numpy as np
 from sora_jax.diffusion import FirstBlock, Generation, MagCache, StepCache, TeaCache, finish, magnitude_ratios
 from sora_jax.evals.bench.record import Measure
 from sora_jax.evals.bench.timing import Effort, interleaved, measured, timed
+from sora_jax.media import psnr
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request
 
@@ -25,12 +26,6 @@ THRESHOLDS = {
     "first-block": (0.05, 0.1, 0.2, 0.3),
     "mag": (0.01, 0.03, 0.06, 0.12),
 }
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of pixels in [-1, 1]; infinite where they are equal."""
-    error = float(np.mean(np.square(np.asarray(a, np.float64) - np.asarray(b, np.float64))))
-    return float("inf") if error == 0 else 10 * float(np.log10(4 / error))
 
 
 def measured_ratios(pipeline: Pipeline, request: Request) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from sora_jax.evals.bench.cache import psnr
 from sora_jax.evals.bench.record import Measure
+from sora_jax.media import psnr
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request
 from sora_jax.weights import Checkpoint
