@@ -7,7 +7,7 @@ decoder's Jacobian, so with latents of covariance C the axes to keep are the lar
     M^½ C M^½ = V Λ Vᵀ,    y = (z - E z) M^½ V Λ^-½ diag(s),    s ∝ Λ^¼.
 
 With s = Λ^½ noise on y would be noise of equal size on the pixels, which hides all but the strongest axis; with s = 1
-every axis would weigh the same: Λ^¼ lies between. Both maps are linear, so they fold into the layers around the latents.
+every axis would weigh the same: Λ^¼ lies between. Both maps are linear: they fold into the layers around the latents.
 """
 
 import dataclasses
