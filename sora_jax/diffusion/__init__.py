@@ -10,7 +10,14 @@ from sora_jax.diffusion.cache import (
     step_cache,
 )
 from sora_jax.diffusion.conditions import PerStep, at_step
-from sora_jax.diffusion.flow import data_from_velocity, flow_loss, interpolate, noise_from_velocity, velocity
+from sora_jax.diffusion.flow import (
+    data_from_velocity,
+    flow_loss,
+    interpolate,
+    noise_from_velocity,
+    velocity,
+    velocity_from_data,
+)
 from sora_jax.diffusion.generation import Generation, finish, forget, prepare, remask, run, start, step
 from sora_jax.diffusion.guidance import Guided, Mixed, guide, interval, mix, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
@@ -90,4 +97,5 @@ __all__ = [
     "step",
     "step_cache",
     "velocity",
+    "velocity_from_data",
 ]

@@ -1,14 +1,16 @@
-"""Steps without an evaluation: along most of a run the velocity changes little, so the last one serves again.
+"""Steps without an evaluation: along most of a run the clip that the network sees in the noise changes little.
 
-    v_i = v_j where error_i < threshold, j being the last step that was evaluated
+    v_i = (x_i - x̂_j) / σ_i  where error_i < threshold,   x̂_j = x_j - σ_j·v_j,  j the last step that was evaluated
+
+Along a deterministic path that is the last velocity again; where a sampler adds fresh noise, v_j would hold the old.
 
 A rule says how the error is known without the velocity. TeaCache (arXiv 2411.19108) adds up how much a cheap signal,
 the first block's modulated input, changed at each step; first-block caching (of ParaAttention) compares the first
 block's whole output with that of step j; MagCache (arXiv 2506.09045) needs no signal but the ratios γ of the
 magnitudes of successive velocities, measured once, and adds up |1 - γ_{j+1}···γ_i|. They are published for the
-hidden states of each half of guidance; here what is kept is the guided velocity, so that both halves are skipped.
+hidden states of each half of guidance; here what is kept is the guided prediction, so that both halves are skipped.
 
-With `order` 1 the velocity goes on along its slope between the last two evaluations (TaylorSeer, arXiv 2503.06923).
+With `order` 1 the prediction goes on along its slope between the last two evaluations (TaylorSeer, arXiv 2503.06923).
 """
 
 import dataclasses
@@ -20,7 +22,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from sora_jax.diffusion.flow import align
+from sora_jax.diffusion.flow import align, data_from_velocity, velocity_from_data
 from sora_jax.typing import Array, Bool, Float, Int, PyTree
 
 State = dict[str, Array]
@@ -124,7 +126,7 @@ class StepCache:
 
     rule: Any
     order: int = 0
-    """0 repeats the last velocity, 1 goes on along its slope."""
+    """0 repeats the last prediction, 1 goes on along its slope."""
     first: float = 0.1
     """Part of the run at its start, one step at least, that is always evaluated."""
     last: int = 1
@@ -149,11 +151,15 @@ class Cached:
         """The state before the first step, for x [b, t, h, w, c] and sigma as the velocity takes them."""
         seen = self._signal
         shape = jax.eval_shape(lambda *inputs: seen(*inputs), x, sigma, cond)
-        v, level = jnp.zeros_like(x), jnp.zeros_like(sigma)
-        state = {"v": v, "sigma": level, **self.cache.rule.start(jnp.zeros(shape.shape, shape.dtype))}
+        nothing, level = jnp.zeros_like(x), jnp.zeros_like(sigma)
+        state = {
+            "data": nothing,
+            "sigma": level,
+            **self.cache.rule.start(jnp.zeros(shape.shape, shape.dtype)),
+        }
         counts = ("age", "skipped", "evaluations")
         state |= {name: jnp.int32(0) for name in counts}
-        return state | ({"v_1": v, "sigma_1": level} if self.cache.order else {})
+        return state | ({"data_1": nothing, "sigma_1": level} if self.cache.order else {})
 
     def __call__(
         self, x: Array, sigma: Array, cond: PyTree, state: State, i: Array, steps: int, changed: Array
@@ -165,16 +171,17 @@ class Cached:
         skip = may & (state["skipped"] < self.cache.longest) & (error < self.cache.rule.threshold)
 
         def reuse():
-            return self._forecast(state, sigma), state | if_skipped | {"skipped": state["skipped"] + 1}
+            return self._forecast(x, sigma, state), state | if_skipped | {"skipped": state["skipped"] + 1}
 
         def evaluate():
             v = self.velocity(x, sigma, cond).astype(jnp.float32)
-            after = state | if_evaluated | {"v": v, "sigma": sigma, "skipped": jnp.int32(0)}
+            seen = {"data": data_from_velocity(x, v, sigma), "sigma": sigma}
+            after = state | if_evaluated | seen | {"skipped": jnp.int32(0)}
             after |= {name: state[name] + 1 for name in ("age", "evaluations")}
             if self.cache.order:
-                # After a change of the condition the slope would be between two different velocities.
+                # After a change of the condition the slope would be between two different predictions.
                 after |= {
-                    "v_1": state["v"],
+                    "data_1": state["data"],
                     "sigma_1": state["sigma"],
                     "age": jnp.where(changed, 1, after["age"]),
                 }
@@ -185,14 +192,16 @@ class Cached:
     def _signal(self, x, sigma, cond):
         return jnp.zeros((x.shape[0], 1)) if self.signal is None else self.signal(x, sigma, cond)
 
-    def _forecast(self, state, sigma):
-        v = state["v"]
-        if not self.cache.order:
-            return v
+    def _forecast(self, x, sigma, state):
+        data = state["data"]
+        if self.cache.order:
+            data = data + self._slope(sigma, state) * (data - state["data_1"])
+        return velocity_from_data(x, data, sigma)
+
+    def _slope(self, sigma, state):
         far, apart = sigma - state["sigma"], state["sigma"] - state["sigma_1"]
         known = (apart != 0) & (state["age"] > 1)
-        slope = jnp.where(known, far / jnp.where(known, apart, 1), 0)
-        return v + align(slope, v) * (v - state["v_1"])
+        return align(jnp.where(known, far / jnp.where(known, apart, 1), 0), state["data"])
 
 
 def cached(velocity: Callable[..., Array], cache: StepCache, signal: Signal | None = None) -> Cached:

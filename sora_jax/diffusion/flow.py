@@ -53,6 +53,15 @@ def noise_from_velocity(
 
 
 @typed
+def velocity_from_data(
+    x: Float[Array, "*x"], x0: Float[Array, "*x"], sigma: Float[Array, "..."]
+) -> Float[Array, "*x"]:
+    """v = (x_σ - x_0) / σ, and 0 where σ is 0."""
+    sigma = align(sigma, x)
+    return jnp.where(sigma > 0, (x - x0) / jnp.where(sigma > 0, sigma, 1), 0)
+
+
+@typed
 def flow_loss(
     v: Float[Array, "b t h w c"],
     x0: Float[Array, "b t h w c"],

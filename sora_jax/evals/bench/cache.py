@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from sora_jax.diffusion import FirstBlock, Generation, MagCache, StepCache, TeaCache, finish, magnitude_ratios
+from sora_jax.diffusion import (
+    FirstBlock,
+    Generation,
+    MagCache,
+    StepCache,
+    TeaCache,
+    finish,
+    magnitude_ratios,
+    velocity_from_data,
+)
 from sora_jax.evals.bench.record import Measure
 from sora_jax.evals.bench.timing import Effort, interleaved, measured, timed
 from sora_jax.media import psnr
@@ -33,8 +42,10 @@ def measured_ratios(pipeline: Pipeline, request: Request) -> np.ndarray:
     watched = dataclasses.replace(request, cache=StepCache(rule=MagCache(threshold=0.0)))
     going, velocities = pipeline.begin(watched), []
     for _ in range(request.steps):
+        x = going.generation.x
         going = pipeline.advance(going)
-        velocities.append(np.asarray(going.generation.cache["v"]))
+        seen = going.generation.cache
+        velocities.append(np.asarray(velocity_from_data(x, seen["data"], seen["sigma"])))
     return np.asarray(magnitude_ratios(np.stack(velocities)))  # pyright: ignore[reportArgumentType]
 
 
