@@ -11,6 +11,7 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -151,18 +152,21 @@ def train(
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
     peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
     pending, flops = None, Flops(step_fn)
-    clock = Clock()
+    clock, means = Clock(), Means()
     meeting = Meeting(config.host_timeout)
 
     def report(
         step: int, values: dict[str, jax.Array], examples: Any, show: Callable[[int, float], None]
     ) -> None:
-        if jax.device_get(values.pop("skip")):
+        values = jax.device_get(values)
+        if values.pop("skip"):
             batch = _batch_of_all([] if examples is None else examples.tolist(), mesh)
             _tell_skipped(step, values, batch, config.skip, metrics, workdir)
+        else:
+            means.add(values)
         if step % config.log_every and step != config.steps:
             return
-        values = jax.device_get(values)
+        values = {**values, **means.read(), "skipped": values["skipped"]}
         show(step, float(values["loss"]))
         rates = clock.read(step)
         if rates:
@@ -266,6 +270,20 @@ class Flops:
     def a_step(self) -> float:
         mean, self._steps, self._sum = self._sum / max(self._steps, 1), 0, 0
         return mean
+
+
+class Means:
+    """The means of figures since they were last read: of a step alone they are those of its kind of batch."""
+
+    def __init__(self):
+        self._seen: list[dict[str, Any]] = []
+
+    def add(self, values: dict[str, Any]) -> None:
+        self._seen.append(values)
+
+    def read(self) -> dict[str, Any]:
+        seen, self._seen = self._seen, []
+        return {name: np.mean([values[name] for values in seen]) for name in (seen[0] if seen else ())}
 
 
 class Clock:

@@ -178,3 +178,16 @@ def test_the_share_of_waiting_for_data(monkeypatch):
 def test_loop_refuses_what_can_t_be(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LoopConfig(**wrong)
+
+
+def losses_of(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_the_means_since_the_last(tmp_path):
+    config = LoopConfig(steps=5, batch_size=8, checkpoint_every=100, log_every=1, sample_every=0)
+    run(tmp_path / "each", 5, config)
+    run(tmp_path / "pairs", 5, dataclasses.replace(config, log_every=2))
+    each = losses_of(tmp_path / "each")
+    expected = [(each[0] + each[1]) / 2, (each[2] + each[3]) / 2, each[4]]
+    np.testing.assert_allclose(losses_of(tmp_path / "pairs"), expected, rtol=1e-6)
