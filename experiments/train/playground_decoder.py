@@ -1,7 +1,7 @@
-"""The playground's VAE once more: of its 32 latent channels the 12 that show, and a decoder trained for those.
+"""A smaller code for the playground: of its VAE's 32 latent channels the 12 that show, and a decoder for those.
 
-A denoiser that has 12 channels to make, not 32, learns shapes sooner (`sora_jax/models/vae_axes.py`). The encoder
-stays as it is but for its last layer, which turns the latents.
+A denoiser that has 12 channels to make, not 32, learns shapes sooner (`playground_dit_12.py`). The encoder stays as
+it is but for its last layer, which turns the latents (`sora_jax/models/vae_axes.py`).
 Data: playground scenes, whole in time, windows of 32x32 pixels.
 Hardware: 2 CPU cores; STEPS.
 Expected: 34.0 dB on unseen clips before, DB after.
@@ -9,13 +9,15 @@ Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playgrou
       sora-jax train experiments/train/playground_decoder.py --workdir runs/playground_decoder
 """
 
+import dataclasses
+
 from sora_jax.data.sources import DataConfig
 from sora_jax.models.vae import VAE_PLAYGROUND
 from sora_jax.train.optimizer import OptimizerConfig
 from sora_jax.train.vae import VAELossConfig, VAERun
 
 EXPERIMENT = VAERun(
-    model=VAE_PLAYGROUND,
+    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=12),
     start="runs/playground_vae/weights",
     train_encoder=False,
     data=DataConfig(count=8_000, keep_in_memory=True),

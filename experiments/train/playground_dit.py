@@ -5,7 +5,6 @@ Every latent frame has its own noise level (arXiv 2407.01392), and 20 % of the c
 Hardware: 2 CPU cores; 0.72 steps/s at a matmul peak of 120 GFLOP/s, so 3.3 hours.
 Expected: docs/playground.md; the shipped weights had 5,450 steps of 48 clips before the last 3,110 of these.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
-      sora-jax train experiments/train/playground_decoder.py --workdir runs/playground_decoder
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit
 """
 
@@ -18,7 +17,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 
 EXPERIMENT = DiTRun(
     model=MODELS["playground"],
-    vae="runs/playground_decoder/weights",
+    vae="runs/playground_vae/weights",
     data=DataConfig(count=16_000),
     images=Images(share=0.25, per_clip=2, count=128_000),
     levels=LevelMix(

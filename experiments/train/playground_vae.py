@@ -6,16 +6,13 @@ Expected: 36.7 dB on unseen clips, of a run whose learning rate fell twice, to s
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
 """
 
-import dataclasses
-
 from sora_jax.data.sources import DataConfig
 from sora_jax.models.vae import VAE_PLAYGROUND
 from sora_jax.train.optimizer import OptimizerConfig
 from sora_jax.train.vae import VAELossConfig, VAERun
 
 EXPERIMENT = VAERun(
-    # The model's own 12 channels are the strongest of these: `playground_decoder.py`.
-    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=32),
+    model=VAE_PLAYGROUND,
     data=DataConfig(count=8_000, keep_in_memory=True),
     crop_size=32,
     crop_frames=None,
