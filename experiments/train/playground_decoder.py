@@ -17,7 +17,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 from sora_jax.train.vae import VAELossConfig, VAERun
 
 EXPERIMENT = VAERun(
-    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=12),
+    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=12, latent_mean=(), latent_std=()),
     start="runs/playground_vae/weights",
     train_encoder=False,
     data=DataConfig(count=8_000, keep_in_memory=True),

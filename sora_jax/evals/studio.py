@@ -104,7 +104,7 @@ def _shown(name: str, number: int, case: Case) -> Shown:
 def _rows(task: Task, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
     """A row of each truth, with Wilson's interval of its rate, and of each figure, with ± 1.96 standard errors."""
     for name in cases[0].truths:
-        right = sum(case.truths[name] for case in cases)
+        right = sum(bool(case.truths[name]) for case in cases)
         low, high = wilson(right, len(cases))
         value = right / len(cases)
         yield _row(task, name, value, low, high) | {"right": right}

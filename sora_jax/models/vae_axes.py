@@ -36,12 +36,12 @@ def decoder_metric(params: Any, config: VAEConfig, latents: Float[Array, "b t h 
     """M [c, c] = E[JᵀJ] at the latents' own cells, of random pixels pulled back through the decoder (Hutchinson)."""
 
     @jax.jit
-    def pulled_back(z, key):
+    def pulled_back(params, z, key):
         pixels, vjp = jax.vjp(lambda z: VAE(config).apply({"params": params}, z, method="decode"), z)
         return vjp(jax.random.normal(key, pixels.shape, pixels.dtype))[0]
 
     parts = [
-        pulled_back(z[None], key)
+        pulled_back(params, z[None], key)
         for z, key in zip(latents, jax.random.split(jax.random.key(seed), len(latents)), strict=True)
     ]
     rows = np.concatenate(
@@ -125,7 +125,7 @@ def reduce_latents(
     Raises:
         ValueError: more channels than the latents have directions that show.
     """
-    encode = jax.jit(lambda clip: VAE(config).apply({"params": params}, clip, method="encode")[0])
-    latents = np.concatenate([np.asarray(encode(clip[None])) for clip in clips])
+    encode = jax.jit(lambda params, clip: VAE(config).apply({"params": params}, clip, method="encode")[0])
+    latents = np.concatenate([np.asarray(encode(params, clip[None])) for clip in clips])
     metric = decoder_metric(params, config, jnp.asarray(latents))
     return along(params, config, principal_axes(metric, latents.reshape(-1, config.latent_channels), keep))

@@ -35,7 +35,8 @@ class Pipeline:
     def _at(self, request, i):
         x = jnp.full((1, 3, 2, 2, 6), 1.0 if request.cache is None else 0.5)
         gen = start(jax.random.key(0), x.shape, np.linspace(1, 0, STEPS + 1), stepper=Euler(), noise=x)
-        cache = {"v": jnp.full(x.shape, 2.0**i), "evaluations": jnp.int32((i + 1) // 2)}
+        level = jnp.asarray([0.5])
+        cache = {"data": x - 0.5 * 2.0**i, "sigma": level, "evaluations": jnp.int32((i + 1) // 2)}
         gen = dataclasses.replace(gen, step=jnp.int32(i), cache={} if request.cache is None else cache)
         return SimpleNamespace(request=request, generation=gen)
 

@@ -1,6 +1,7 @@
 """The figures of the edits: counted and averaged as they should be, and every case runs to its end."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -18,13 +19,16 @@ CLIP = Clip(np.zeros((5, 16, 16, 3), np.float32), 8.0)
 def test_truths_are_counted_and_figures_averaged(monkeypatch):
     def case(pipeline, seed, options):
         assert options == {"progress": False, "steps": 2}
-        return Case(clip=CLIP, label=str(seed), truths={"even": seed % 2 == 0}, figures={"seed": float(seed)})
+        return Case(
+            clip=CLIP, label=str(seed), truths={"even": np.equal(seed % 2, 0)}, figures={"seed": float(seed)}
+        )
 
     monkeypatch.setitem(
         studio.TASKS, "counting", Task(title="counting", case=case, needs={"even": 0.5, "seed": 9})
     )
     pipeline = Pipeline(tiny_model.checkpoint())
     figures, best, worst = evaluate_studio(pipeline, count=5, tasks=["counting"], seed=4, steps=2)
+    assert json.loads(json.dumps(figures)) == figures  # numpy's numbers wouldn't go into a file
     even, mean = figures["tasks"]["counting"]["rows"]
     assert (even["right"], even["value"], even["met"]) == (3, 0.6, True)
     assert even["low"] < 0.6 < even["high"]

@@ -11,18 +11,14 @@ import tiny_model
 from sora_jax.models.vae import VAE, normalize
 from sora_jax.models.vae_axes import along, decoder_metric, principal_axes, reduce_latents
 
-TINY = dataclasses.replace(tiny_model.CONFIG.vae, latent_channels=4)
+TINY = tiny_model.CONFIG.vae
+CHANNELS = TINY.latent_channels
 
 
 @pytest.fixture(scope="module")
 def params():
     """Random, with biases: a new VAE's are zero."""
-    made = VAE(TINY).init(jax.random.key(0), jnp.zeros((1, 3, 16, 16, 3)))["params"]
-    leaves, tree = jax.tree.flatten(jax.tree.map(lambda a: a.value if hasattr(a, "value") else a, made))
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(
-        tree, [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    )
+    return jax.tree.map(jnp.asarray, tiny_model.checkpoint().params["vae"])
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +27,21 @@ def clips():
 
 
 def encoded(params, config, clips):
-    return np.asarray(VAE(config).apply({"params": params}, clips, method="encode")[0])
+    encode = jax.jit(lambda params, clips: VAE(config).apply({"params": params}, clips, method="encode")[0])
+    return np.asarray(encode(params, clips))
 
 
 def decoded(params, config, z):
-    return np.asarray(VAE(config).apply({"params": params}, z, method="decode"))
+    decode = jax.jit(lambda params, z: VAE(config).apply({"params": params}, z, method="decode"))
+    return np.asarray(decode(params, z))
 
 
 def test_the_metric_is_the_mean_of_the_jacobians_squares(params):
-    z = np.random.default_rng(0).standard_normal((1, 2, 2, 2, 4)).astype(np.float32)
-    jacobian = np.asarray(jax.jacobian(lambda z: VAE(TINY).apply({"params": params}, z, method="decode"))(z))
-    rows = jacobian.reshape(-1, 8, 4)
+    z = np.random.default_rng(0).standard_normal((1, 2, 2, 2, CHANNELS)).astype(np.float32)
+    jacobian = np.asarray(
+        jax.jit(jax.jacfwd(lambda z: VAE(TINY).apply({"params": params}, z, method="decode")))(z)
+    )
+    rows = jacobian.reshape(-1, 8, CHANNELS)
     expected = np.einsum("pna,pnb->ab", rows, rows) / 8
     found = np.mean(
         [decoder_metric(params, TINY, np.repeat(z, 50, axis=0), seed) for seed in range(4)], axis=0
@@ -69,25 +69,39 @@ def test_more_axes_than_show_are_refused(keep):
         principal_axes(np.diag([0.0, 4.0, 1.0]), z, keep)
 
 
-def test_with_every_axis_kept_it_is_the_same_vae(params, clips):
-    z = encoded(params, TINY, clips)
-    axes = principal_axes(decoder_metric(params, TINY, z), z.reshape(-1, 4), 4)
+@pytest.fixture(scope="module")
+def latents(params, clips):
+    return encoded(params, TINY, clips)
+
+
+@pytest.fixture(scope="module")
+def metric(params, latents):
+    return decoder_metric(params, TINY, latents)
+
+
+def test_with_every_axis_kept_it_is_the_same_vae(params, clips, latents, metric):
+    axes = principal_axes(metric, latents.reshape(-1, CHANNELS), CHANNELS)
     new, config = along(params, TINY, axes)
     y = encoded(new, config, clips)
-    np.testing.assert_allclose(np.asarray(normalize(y, config)), (z - axes.mean) @ axes.down, atol=1e-4)
-    np.testing.assert_allclose(decoded(new, config, y), decoded(params, TINY, z), atol=2e-4)
+    scaled = np.asarray(normalize(jnp.asarray(y), config))
+    np.testing.assert_allclose(scaled, (latents - axes.mean) @ axes.down, atol=1e-4)
+    np.testing.assert_allclose(decoded(new, config, y), decoded(params, TINY, latents), atol=2e-4)
 
 
-def test_what_is_left_out_is_what_shows_least(params, clips):
-    z = encoded(params, TINY, clips)
-    whole, errors = decoded(params, TINY, z), {}
-    for keep in (1, 2, 3):
-        new, config = reduce_latents(params, TINY, clips, keep)
-        assert config == dataclasses.replace(
-            TINY, latent_channels=keep, latent_mean=config.latent_mean, latent_std=(1.0,) * keep
-        )
-        errors[keep] = np.mean(np.square(decoded(new, config, encoded(new, config, clips)) - whole))
-    assert errors[3] < errors[2] < errors[1]
-    plain = z.copy()
-    plain[..., -1] = z[..., -1].mean()  # a channel as it comes, left out in place of an axis
+def test_what_is_left_out_is_what_shows_least(params, clips, latents, metric):
+    whole, errors = decoded(params, TINY, latents), {}
+    for keep in (1, 3):
+        axes = principal_axes(metric, latents.reshape(-1, CHANNELS), keep)
+        restored = axes.mean + (latents - axes.mean) @ axes.down @ axes.up
+        errors[keep] = np.mean(np.square(decoded(params, TINY, restored.astype(np.float32)) - whole))
+    assert errors[3] < errors[1]
+    plain = latents.copy()
+    plain[..., -1] = latents[..., -1].mean()  # a channel as it comes, left out in place of an axis
     assert errors[3] < np.mean(np.square(decoded(params, TINY, plain) - whole))
+
+    new, config = reduce_latents(params, TINY, clips, 3)
+    assert config == dataclasses.replace(
+        TINY, latent_channels=3, latent_mean=config.latent_mean, latent_std=(1.0,) * 3
+    )
+    scaled = np.asarray(normalize(jnp.asarray(encoded(new, config, clips)), config))
+    np.testing.assert_allclose(scaled, (latents - axes.mean) @ axes.down, atol=1e-4)

@@ -1,6 +1,7 @@
 """A VAE's run that starts from another VAE: fewer channels, the encoder kept, and the same start after a stop."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -20,15 +21,16 @@ FIRST = VAERun(
     optimizer=OptimizerConfig(name="muon", weight_decay=0.0),
     steps=1,
     batch_size=8,
-    sample_every=0,
+    sample_every=1,
 )
 
 
+@pytest.mark.slow
 def test_a_smaller_vae_goes_on_from_a_larger_and_keeps_its_encoder(tmp_path):
     run(FIRST, tmp_path / "first")
     second = dataclasses.replace(
         FIRST,
-        model=dataclasses.replace(FIRST.model, latent_channels=2),
+        model=dataclasses.replace(FIRST.model, latent_channels=2, latent_mean=(), latent_std=()),
         start=str(tmp_path / "first" / "weights"),
         train_encoder=False,
     )
@@ -39,7 +41,8 @@ def test_a_smaller_vae_goes_on_from_a_larger_and_keeps_its_encoder(tmp_path):
     after_config, after, _ = load_vae(str(tmp_path / "second" / "weights"))
     assert after_config == config  # the scale of the latents too: a denoiser was trained on it
     for part in ("encoder", "moments"):
-        jax.tree.map(np.testing.assert_array_equal, after[part], before[part])
+        # The moving average of what stays rounds its last bit.
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), after[part], before[part])
     assert np.any(after["decoder"]["conv_in"]["kernel"] != before["decoder"]["conv_in"]["kernel"])
 
     wider = dataclasses.replace(second, model=dataclasses.replace(second.model, base_width=16))
