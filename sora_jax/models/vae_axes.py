@@ -11,6 +11,7 @@ every axis would weigh the same: Λ^¼ lies between. Both maps are linear: they 
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +38,8 @@ def decoder_metric(params: Any, config: VAEConfig, latents: Float[Array, "b t h 
 
     @jax.jit
     def pulled_back(params, z, key):
-        pixels, vjp = jax.vjp(lambda z: VAE(config).apply({"params": params}, z, method="decode"), z)
+        decode: Any = functools.partial(VAE(config).apply, {"params": params}, method="decode")
+        pixels, vjp = jax.vjp(decode, z)
         return vjp(jax.random.normal(key, pixels.shape, pixels.dtype))[0]
 
     parts = [
