@@ -1,7 +1,7 @@
 """The playground's denoiser on 12 latent channels in place of 32: 48 entries a token, not 128.
 
 Otherwise `playground_dit.py`, with more images. Not what is shipped yet: docs/playground.md has how far it came.
-Hardware: 2 CPU cores; 0.65 steps/s at a matmul peak of 90 GFLOP/s.
+Hardware: 2 CPU cores; 0.65 steps/s at a matmul peak of 90 GFLOP/s, so 3.7 hours.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_decoder.py --workdir runs/playground_decoder
       sora-jax train experiments/train/playground_dit_12.py --workdir runs/playground_dit_12
