@@ -25,9 +25,8 @@ RUN = FineTuneRun(
 )
 
 
-@pytest.mark.parametrize(
-    "lora", [RUN.lora, pytest.param(None, marks=pytest.mark.slow)], ids=["lora", "whole"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [RUN.lora, None], ids=["lora", "whole"])
 def test_what_a_run_leaves_can_be_made_again_from_its_checkpoint(lora, tmp_path):
     base = tiny_model.write(tmp_path / "base")
     (tmp_path / "clips").mkdir()

@@ -60,6 +60,7 @@ def decoded():
     return z, np.asarray(whole), decode_tiled(params(), z, CONFIG, TILES)
 
 
+@pytest.mark.slow
 def test_a_tile_as_large_as_the_clip_is_the_clip():
     z, whole, _ = decoded()
     one = decode_tiled(params(), z, CONFIG, Tiles(height=99, width=99, chunk=2))

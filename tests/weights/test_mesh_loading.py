@@ -66,6 +66,7 @@ def test_halves_are_for_matrices_alone(mesh, folder):
     assert types["dit/head/kernel"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_sharded_model_makes_the_same_clip(mesh, folder):
     options = {"image": tiny_wan.picture(), "size": (8, 12), "frames": 3, "steps": 1, "progress": False}
     clip = sora.load(folder, mesh=mesh).generate("a red circle", **options)
