@@ -77,21 +77,21 @@ def _started(experiment: VAERun, workdir: Path) -> tuple[VAERun, Any]:
     if experiment.start is None:
         return experiment, None
     folder, sizes = workdir / "start", {"latent_mean": (), "latent_std": ()}
-    if not (folder / "vae.json").exists():
-        config, params, _ = load_vae(experiment.start)
-        if experiment.model.latent_channels < config.latent_channels:
-            source = open_source(experiment.data)
-            clips = np.stack([source[i]["video"] for i in range(min(MEASURED, len(source)))])
-            params, config = reduce_latents(
-                params, config, clips.astype(np.float32) / 127.5 - 1, experiment.model.latent_channels
-            )
-        _write_vae(folder, params, config)
-    config, params, _ = load_vae(str(folder))
+    kept = (folder / "vae.json").exists()
+    config, params, _ = load_vae(str(folder) if kept else experiment.start)
+    if not kept and experiment.model.latent_channels < config.latent_channels:
+        source = open_source(experiment.data)
+        clips = np.stack([source[i]["video"] for i in range(min(MEASURED, len(source)))])
+        params, config = reduce_latents(
+            params, config, clips.astype(np.float32) / 127.5 - 1, experiment.model.latent_channels
+        )
     if dataclasses.replace(config, **sizes) != dataclasses.replace(experiment.model, **sizes):
         raise ValueError(
             f"{experiment.start} holds a VAE of other sizes than the run's model: only latent_channels may "
             "differ, and be fewer."
         )
+    if not kept:
+        _write_vae(folder, params, config)
     return dataclasses.replace(experiment, model=config), params
 
 

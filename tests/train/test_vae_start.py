@@ -48,6 +48,7 @@ def test_a_smaller_vae_goes_on_from_a_larger_and_keeps_its_encoder(tmp_path):
     wider = dataclasses.replace(second, model=dataclasses.replace(second.model, base_width=16))
     with pytest.raises(ValueError, match="other sizes"):
         run(wider, tmp_path / "third")
+    assert not (tmp_path / "third" / "start").exists()
 
 
 @pytest.mark.parametrize("change", [{"start": None}, {"optimizer": OptimizerConfig(weight_decay=0.01)}])
