@@ -1,7 +1,7 @@
 """A smaller code for the playground: of its VAE's 32 latent channels the 12 that show, and a decoder for those.
 
-A denoiser that has 12 channels to make, not 32, learns shapes sooner (`playground_dit_12.py`). The encoder stays as
-it is but for its last layer, which turns the latents (`sora_jax/models/vae_axes.py`).
+`playground_dit_12.py` tries whether a denoiser with 12 channels to make, not 32, learns shapes sooner. The encoder
+stays as it is but for its last layer, which turns the latents (`sora_jax/models/vae_axes.py`).
 Data: playground scenes, whole in time, windows of 32x32 pixels.
 Hardware: 2 CPU cores; not run to its end yet, at the speed of `playground_vae.py` a quarter of an hour.
 Expected: 34.0 dB on unseen clips before the first step, 36.6 with all 32 channels.

@@ -90,7 +90,7 @@ def _started(experiment: VAERun, workdir: Path) -> tuple[VAERun, Any]:
             f"{experiment.start} holds a VAE of other sizes than the run's model: only latent_channels may "
             "differ, and be fewer."
         )
-    if not kept:
+    if not kept and jax.process_index() == 0:  # every process of a run finds the same
         _write_vae(folder, params, config)
     return dataclasses.replace(experiment, model=config), params
 
