@@ -20,12 +20,13 @@ import numpy as np
 from sora_jax.data.sources import DataConfig, caption_map, open_source
 from sora_jax.media import Clip, contact_sheet, psnr
 from sora_jax.models.config import ModelConfig, from_json, vae_from_json
+from sora_jax.models.dit_axes import latent_maps, turned
 from sora_jax.models.lora import LoRAConfig, apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAE, VAEConfig
 from sora_jax.models.vae_axes import reduce_latents
 from sora_jax.train.checkpoint import moving_average
-from sora_jax.train.dit import DiTRun, run_dit
+from sora_jax.train.dit import DiTRun, latent_encoder, run_dit
 from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
 from sora_jax.train.state import TrainState
 from sora_jax.train.vae import VAERun, run_vae, to_float
@@ -168,23 +169,26 @@ def load_vae(where: str) -> tuple[VAEConfig, Any, str]:
 
 
 def make_tokenizer(experiment: DiTRun, workdir: Path) -> Tokenizer:
-    """The run's tokenizer, made from its captions the first time and kept in `workdir`."""
+    """The run's tokenizer, the one of its start or made from its captions the first time, kept in `workdir`."""
     path = workdir / "tokenizer.model"
-    if not path.exists():
+    if not path.exists() and experiment.start is not None:
+        model = (find(experiment.start) / path.name).read_bytes()
+        write_files(workdir, {path.name: lambda temporary: temporary.write_bytes(model)})
+    elif not path.exists():
         source = open_source(experiment.data)
         caption_of, rng = caption_map(source), np.random.default_rng(experiment.seed)
         count = min(len(source), 20_000)
         captions = [caption_of({"index": i}, rng)["caption"] for i in range(count)]
         model = train_tokenizer(captions, experiment.model.text.vocab)
         write_files(workdir, {path.name: lambda temporary: temporary.write_bytes(model)})
-    return Tokenizer(path, experiment.model.text.max_length)
+    return Tokenizer(path, experiment.caption_tokens or experiment.model.text.max_length)
 
 
 def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
     from rich.progress import track
 
     vae_config, vae_params, fingerprint = load_vae(experiment.vae)
-    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, vae=vae_config))
+    experiment = dataclasses.replace(experiment, model=_for_latents_of(vae_config, experiment.model))
     tokenizer = make_tokenizer(experiment, workdir)
     prompts = _prompts(experiment)
     return run_dit(
@@ -193,9 +197,42 @@ def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
         vae_params=vae_params,
         vae_fingerprint=fingerprint,
         tokenize=tokenizer,
+        params=denoiser_to_start_from(experiment, vae_params),
         evaluate=functools.partial(show_dit, experiment, workdir, vae_params, tokenizer, prompts),
         progress=lambda shards: track(shards, description="encode"),
     )
+
+
+def _for_latents_of(vae: VAEConfig, model: ModelConfig) -> ModelConfig:
+    """The model with that VAE, its denoiser with as many channels as its latents have."""
+    channels = {"in_channels": vae.latent_channels, "out_channels": vae.latent_channels}
+    dit = model.dit if model.needs_image else dataclasses.replace(model.dit, **channels)
+    return dataclasses.replace(model, vae=vae, dit=dit)
+
+
+def denoiser_to_start_from(experiment: DiTRun, vae_params: Any) -> Any:
+    """The denoiser and text encoder of `experiment.start`, for the latents of the run's VAE."""
+    if experiment.start is None:
+        return None
+    first, wanted = load(experiment.start), experiment.model
+    ours = _for_latents_of(wanted.vae, first.config)
+    factors = ("temporal_factor", "spatial_factor")
+    same = all(getattr(first.config.vae, factor) == getattr(wanted.vae, factor) for factor in factors)
+    if not same or (ours.dit, ours.text) != (wanted.dit, wanted.text):
+        raise ValueError(
+            f"{experiment.start} holds other networks than the run's model: only the VAE's channels and weights may "
+            "differ."
+        )
+    params = {network: first.params[network] for network in ("dit", "text")}
+    if first.config.vae != wanted.vae:
+        source = open_source(experiment.data)
+        clips = np.stack([source[i]["video"] for i in range(min(MEASURED, len(source)))])
+        old, new = (
+            latent_encoder(VAE(config), weights)(clips).reshape(-1, config.latent_channels)
+            for config, weights in ((first.config.vae, first.params["vae"]), (wanted.vae, vae_params))
+        )
+        params["dit"] = turned(params["dit"], *latent_maps(old, new))
+    return params
 
 
 def _prompts(experiment: DiTRun) -> list[str]:

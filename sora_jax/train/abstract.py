@@ -69,7 +69,8 @@ def _parts(run: Run, mesh: Mesh) -> tuple[Callable[[], Any], Any, dict[str, Any]
         video = jax.ShapeDtypeStruct((rows, *vae.window(run)), jnp.uint8)
         return lambda: vae.init_params(run), vae.loss_of(run), {"video": video}, None
     model, data = run.model, run.data
-    length = model.text.max_length
+    cut = run.caption_tokens if isinstance(run, DiTRun) else None
+    length = cut or model.text.max_length
     latents = (rows, *model.vae.latent_shape(data.frames, data.height, data.width))
     batch = {
         "latents": jax.ShapeDtypeStruct(latents, jnp.float32),

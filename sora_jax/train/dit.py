@@ -28,7 +28,7 @@ from sora_jax.models.vae import VAE, normalize
 from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState, initial_state
+from sora_jax.train.state import TrainState, initial_state, state_from
 from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
@@ -57,11 +57,16 @@ class DiTRun(LoopConfig):
     model: ModelConfig
     vae: str
     """Where the VAE's weights are: a folder with `vae.safetensors`, such as the `weights` of a VAE's run."""
+    start: str | None = None
+    """Weights of a model to start from: a folder, as `sora.load` takes it. Its latents may be another VAE's, with other
+    channels (`sora_jax.models.dit_axes`); its tokenizer is taken over."""
     data: DataConfig = DataConfig()
     images: Images = Images()
     latents: str | None = None
     """Folder of the latent cache; none means `latents` in the run's own folder."""
     caption_dropout: float = 0.1
+    caption_tokens: int | None = None
+    """Captions are padded or cut to so many tokens; none means all that the text encoder takes."""
     levels: LevelMix = LevelMix()
     """How often each kind of conditioning is drawn."""
     sigma: LogitNormal = LogitNormal()
@@ -73,6 +78,11 @@ class DiTRun(LoopConfig):
         super().__post_init__()
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}: it lies in [0, 1).")
+        if self.caption_tokens is not None and not 2 <= self.caption_tokens <= self.model.text.max_length:
+            raise ValueError(
+                f"caption_tokens is {self.caption_tokens}: it lies between 2 and the text encoder's "
+                f"{self.model.text.max_length}."
+            )
 
 
 class Tokenize(Protocol):
@@ -218,10 +228,12 @@ def run_dit(
     vae_params: Any,
     vae_fingerprint: str,
     tokenize: Tokenize,
+    params: Any = None,
     evaluate: Evaluate | None = None,
     progress: Callable = iter,
 ) -> TrainState:
-    """Encodes the data once, then trains `run.model.dit` and `run.model.text`; goes on from the newest checkpoint.
+    """Encodes the data once, then trains `run.model.dit` and `run.model.text`, from `params` where they are given; goes
+    on from the newest checkpoint.
 
     `run.model.vae` holds the latents' mean and deviation; `vae_fingerprint` ties the cache to the VAE's weights.
     """
@@ -245,7 +257,9 @@ def run_dit(
     empty_ids, empty_mask = tokenize([""])
 
     init = functools.partial(init_params, run, empty_ids.shape[1])
-    state, state_shardings = initial_state(init, tx, mesh)
+    state, state_shardings = (
+        initial_state(init, tx, mesh) if params is None else state_from(params, init, tx, mesh)
+    )
     host, hosts = data_host(mesh)
     return train(
         workdir=workdir,
