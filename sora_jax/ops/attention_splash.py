@@ -18,6 +18,10 @@ LANES = 128
 SAVED = "attention"
 """The name of what the backward pass needs of the forward one, for a rematerialisation policy that keeps it."""
 LARGEST_BLOCK = 512
+"""Logits that are at work at once are a square of this side."""
+LONG = 8192
+"""From so many tokens on a kernel holds two blocks of one side while the other streams past: for each that it holds the
+whole other side is read anew, and with blocks of 512 a v6e waits for its memory."""
 LEAST_LOGITS = 512 * 512
 """Below so many logits a head XLA's own attention is left to it: the kernel's padding and start cost more."""
 
@@ -29,6 +33,10 @@ def splash_fits(q, k) -> bool:
 
 def _block(length: int) -> int:
     return min(LARGEST_BLOCK, -(-length // LANES) * LANES)
+
+
+def _held(length: int) -> int:
+    return (2 if length >= LONG else 1) * _block(length)
 
 
 def _padded(a, axis: int, multiple: int, value=0):
@@ -49,24 +57,22 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
     """
     b, n, _, e = q.shape
     s = k.shape[1]
-    block_q, block_k = _block(n), _block(s)
-    if segments is None and (n % block_q or s % block_k):
+    block_q, block_k, held_q, held_k = _block(n), _block(s), _held(n), _held(s)
+    if segments is None and (n % held_q or s % held_k):
         segments = jnp.zeros((b, n), jnp.int32), jnp.zeros((b, s), jnp.int32)
     q, k, v = (_padded(a.transpose(0, 2, 1, 3), 3, LANES) for a in (q * jnp.asarray(scale, q.dtype), k, v))
-    q, k, v = _padded(q, 2, block_q), _padded(k, 2, block_k), _padded(v, 2, block_k)
+    q, k, v = _padded(q, 2, held_q), _padded(k, 2, held_k), _padded(v, 2, held_k)
     ids = None
     if segments is not None:
-        ids = kernel.SegmentIds(
-            q=_padded(segments[0], 1, block_q, -3), kv=_padded(segments[1], 1, block_k, -4)
-        )
+        ids = kernel.SegmentIds(q=_padded(segments[0], 1, held_q, -3), kv=_padded(segments[1], 1, held_k, -4))
     blocks = kernel.BlockSizes(
-        block_q=block_q,
+        block_q=held_q,
         block_kv=block_k,
         block_kv_compute=block_k,
         block_q_dkv=block_q,
-        block_kv_dkv=block_k,
+        block_kv_dkv=held_k,
         block_kv_dkv_compute=block_k,
-        block_q_dq=block_q,
+        block_q_dq=held_q,
         block_kv_dq=block_k,
     )
     # The kernel was written for JAX's own promotion rules.

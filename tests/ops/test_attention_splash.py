@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sora_jax.ops import attention_splash
 from sora_jax.ops.attention import attention
 from sora_jax.ops.attention_splash import splash, splash_fits
 
 B, N, S, K, E = 1, 130, 200, 2, 8
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_it_is_plain_attention_and_so_are_its_gradients(packed):
+@pytest.mark.parametrize(("packed", "long"), [(False, 8192), (True, 8192), (False, 100), (True, 100)])
+def test_it_is_plain_attention_and_so_are_its_gradients(packed, long, monkeypatch):
+    monkeypatch.setattr(attention_splash, "LARGEST_BLOCK", 128)
+    monkeypatch.setattr(attention_splash, "LONG", long)
     keys = jax.random.split(jax.random.key(0), 4)
     q, k, v, weights = (
         jax.random.normal(key, (B, n, K, E)) for key, n in zip(keys, (N, S, S, N), strict=True)

@@ -223,8 +223,9 @@ def test_a_worker_starts_one_run_with_the_buckets_as_folders(tmp_path):
     repository, home = tmp_path / "sora_jax", tmp_path / "home"
     home.mkdir()
     (repository / "tpu_scripts").mkdir(parents=True)
-    for name in ("on_worker.sh", "xla_flags.sh"):
-        (repository / "tpu_scripts" / name).write_text((SCRIPTS / name).read_text())
+    (repository / "sora_jax" / "parallel").mkdir(parents=True)
+    for name in ("tpu_scripts/on_worker.sh", "tpu_scripts/xla_flags.sh", "sora_jax/parallel/xla_flags.py"):
+        (repository / name).write_text((SCRIPTS.parent / name).read_text())
     stand_in(repository / ".venv" / "bin", "sora-jax", 'echo "$LIBTPU_INIT_ARGS"; echo "$@"; sleep 30')
     tools = stand_in(tmp_path / "bin", "mountpoint", "exit 0")
     environment = {**os.environ, "HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}"}

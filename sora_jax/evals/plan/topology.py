@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from sora_jax.parallel.xla_flags import xla_flags
 from sora_jax.train.peaks import CHIPS, GIB, Chip
 
 __all__ = ["GENERATIONS", "Generation", "Topology", "devices_of", "parse_topology"]
@@ -228,8 +229,10 @@ def devices_of(topology: Topology) -> list[Any]:
         raise ValueError("to compile for TPUs takes libtpu, without a TPU too: pip install 'sora_jax[tpu]'.")
     from jax.experimental import topologies
 
-    # libtpu looks for the machine it is on, and wants it for itself: these tell it that it is on none.
+    # libtpu looks for the machine it is on, and wants it for itself: these tell it that it is on none. The compiler's
+    # flags are those that runs are started with, unless others were given.
     for name, value in {
+        "LIBTPU_INIT_ARGS": xla_flags(topology.generation.name),
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
