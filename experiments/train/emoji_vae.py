@@ -7,13 +7,15 @@ Expected: not measured yet; 27 dB on the test split is the aim.
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
 """
 
+import dataclasses
+
 from sora_jax.data.sources import DataConfig
 from sora_jax.models.vae import VAE_PLAYGROUND
 from sora_jax.train.optimizer import OptimizerConfig
 from sora_jax.train.vae import VAELossConfig, VAERun
 
 EXPERIMENT = VAERun(
-    model=VAE_PLAYGROUND,
+    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=32),
     data=DataConfig(path="emoji64", keep_in_memory=True),
     crop_size=32,
     crop_frames=None,

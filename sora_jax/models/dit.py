@@ -132,8 +132,8 @@ DIT_WAN2_2_TI2V_5B = dataclasses.replace(
     DIT_WAN2_1_T2V_1_3B, in_channels=48, out_channels=48, width=3072, depth=30, heads=24, ffn_width=14336
 )
 DIT_PLAYGROUND = DiTConfig(
-    in_channels=32,
-    out_channels=32,
+    in_channels=12,
+    out_channels=12,
     patch=(1, 2, 2),
     width=192,
     depth=6,
