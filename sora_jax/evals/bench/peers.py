@@ -150,8 +150,8 @@ def _channels_first(x: np.ndarray, torch: Any, dtype: Any) -> Any:
 
 def _dit_sides(case: Case, dtype: str, torch: Any) -> Sides:
     config = sized(case.model)
-    # diffusers' denoiser says the velocity itself.
-    network = dataclasses.replace(config.dit, prediction="velocity")
+    # diffusers' denoiser says the velocity itself, and has no convolution over neighbours.
+    network = dataclasses.replace(config.dit, prediction="velocity", neighbours=False)
     kind = getattr(torch, dtype)
     params, whole = _dit(network)
     # A training step changes its weights, and half precision is of a copy.
