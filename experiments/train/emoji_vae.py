@@ -15,7 +15,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 from sora_jax.train.vae import VAELossConfig, VAERun
 
 EXPERIMENT = VAERun(
-    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=32),
+    model=dataclasses.replace(VAE_PLAYGROUND, latent_channels=32, latent_mean=(), latent_std=()),
     data=DataConfig(path="emoji64", keep_in_memory=True),
     crop_size=32,
     crop_frames=None,
