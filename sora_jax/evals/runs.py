@@ -168,12 +168,11 @@ def load_vae(where: str) -> tuple[VAEConfig, Any, str]:
     return config, params, hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def make_tokenizer(experiment: DiTRun, workdir: Path) -> Tokenizer:
-    """The run's tokenizer, the one of its start or made from its captions the first time, kept in `workdir`."""
+def make_tokenizer(experiment: DiTRun, workdir: Path, first: Checkpoint | None = None) -> Tokenizer:
+    """The run's tokenizer, that of `first` or made from its captions the first time, kept in `workdir`."""
     path = workdir / "tokenizer.model"
-    if not path.exists() and experiment.start is not None:
-        model = (find(experiment.start) / path.name).read_bytes()
-        write_files(workdir, {path.name: lambda temporary: temporary.write_bytes(model)})
+    if not path.exists() and first is not None:
+        write_files(workdir, {path.name: lambda temporary: temporary.write_bytes(first.tokenizer.model)})
     elif not path.exists():
         source = open_source(experiment.data)
         caption_of, rng = caption_map(source), np.random.default_rng(experiment.seed)
@@ -189,7 +188,8 @@ def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
 
     vae_config, vae_params, fingerprint = load_vae(experiment.vae)
     experiment = dataclasses.replace(experiment, model=_for_latents_of(vae_config, experiment.model))
-    tokenizer = make_tokenizer(experiment, workdir)
+    first = None if experiment.start is None else load(experiment.start)
+    tokenizer = make_tokenizer(experiment, workdir, first)
     prompts = _prompts(experiment)
     return run_dit(
         experiment,
@@ -197,7 +197,7 @@ def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
         vae_params=vae_params,
         vae_fingerprint=fingerprint,
         tokenize=tokenizer,
-        params=denoiser_to_start_from(experiment, vae_params),
+        params=None if first is None else started_denoiser(experiment, vae_params, first),
         evaluate=functools.partial(show_dit, experiment, workdir, vae_params, tokenizer, prompts),
         progress=lambda shards: track(shards, description="encode"),
     )
@@ -210,11 +210,9 @@ def _for_latents_of(vae: VAEConfig, model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, vae=vae, dit=dit)
 
 
-def denoiser_to_start_from(experiment: DiTRun, vae_params: Any) -> Any:
-    """The denoiser and text encoder of `experiment.start`, for the latents of the run's VAE."""
-    if experiment.start is None:
-        return None
-    first, wanted = load(experiment.start), experiment.model
+def started_denoiser(experiment: DiTRun, vae_params: Any, first: Checkpoint) -> dict[str, Any]:
+    """The denoiser and text encoder of `first`, the run's start, for the latents of the run's VAE."""
+    wanted = experiment.model
     ours = _for_latents_of(wanted.vae, first.config)
     factors = ("temporal_factor", "spatial_factor")
     same = all(getattr(first.config.vae, factor) == getattr(wanted.vae, factor) for factor in factors)

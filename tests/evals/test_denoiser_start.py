@@ -8,7 +8,7 @@ import pytest
 import tiny_model
 
 from sora_jax.data.sources import DataConfig
-from sora_jax.evals.runs import denoiser_to_start_from, make_tokenizer
+from sora_jax.evals.runs import make_tokenizer, started_denoiser
 from sora_jax.models.vae_axes import reduce_latents
 from sora_jax.train.dit import DiTRun
 from sora_jax.weights import load
@@ -31,12 +31,11 @@ def run(start):
 
 def test_it_has_the_weights_and_the_words_of_its_start(run, start, tmp_path):
     first = load(start)
-    params = denoiser_to_start_from(run, first.params["vae"])
+    params = started_denoiser(run, first.params["vae"], first)
     assert sorted(params) == ["dit", "text"]
     jax.tree.map(np.testing.assert_array_equal, params["dit"], first.params["dit"])
-    make_tokenizer(run, tmp_path)
+    make_tokenizer(run, tmp_path, first)
     assert (tmp_path / "tokenizer.model").read_bytes() == (start / "tokenizer.model").read_bytes()
-    assert denoiser_to_start_from(dataclasses.replace(run, start=None), first.params["vae"]) is None
 
 
 def test_it_is_turned_to_the_latents_of_another_vae(run, start):
@@ -45,15 +44,16 @@ def test_it_is_turned_to_the_latents_of_another_vae(run, start):
     vae, config = reduce_latents(first.params["vae"], first.config.vae, clips, 2)
     dit = dataclasses.replace(run.model.dit, in_channels=2, out_channels=2)
     smaller = dataclasses.replace(run, model=dataclasses.replace(run.model, vae=config, dit=dit))
-    params = denoiser_to_start_from(smaller, vae)
+    params = started_denoiser(smaller, vae, first)
     assert params["dit"]["head"]["kernel"].shape == (dit.width, 2)
     jax.tree.map(np.testing.assert_array_equal, params["dit"]["blocks"], first.params["dit"]["blocks"])
 
 
 def test_other_networks_are_refused(run, start):
+    first = load(start)
     wider = dataclasses.replace(run.model, dit=dataclasses.replace(run.model.dit, ffn_width=32))
     with pytest.raises(ValueError, match="other networks"):
-        denoiser_to_start_from(dataclasses.replace(run, model=wider), load(start).params["vae"])
+        started_denoiser(dataclasses.replace(run, model=wider), first.params["vae"], first)
 
 
 def test_captions_are_cut_to_no_more_than_the_encoder_takes(run, tmp_path):
