@@ -16,6 +16,8 @@ class DataConfig:
     split: Literal["train", "test", "held_out", "all"] = "train"
     count: int = 1_000_000
     """How many playground scenes there are (each is drawn from its own number)."""
+    hard: float = 0.0
+    """Of the playground's scenes, so many have what is learnt last: an object that spins or circles, two objects."""
     height: int = 64
     width: int = 64
     frames: int = 17
@@ -59,6 +61,7 @@ def _open(config: DataConfig) -> Source:
         return PlaygroundSource(
             config.count,
             split=config.split,
+            hard=config.hard,
             height=config.height,
             width=config.width,
             frames=config.frames,

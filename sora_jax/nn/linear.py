@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sora_jax.ops.matmul import matmul
 from sora_jax.typing import Array
 
 LECUN = nn.initializers.lecun_normal()
@@ -40,7 +41,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         kernel: Array = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)  # pyright: ignore
-        y = x.astype(self.dtype) @ matrix(kernel, self.dtype)
+        y = matmul(x.astype(self.dtype), matrix(kernel, self.dtype))
         if self.use_bias:
             bias_init = nn.with_logical_partitioning(self.bias_init, self.axes[1:])
             bias: Array = self.param("bias", bias_init, (self.features,), jnp.float32)  # pyright: ignore

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sora_jax.ops.attention_splash import splash, splash_fits
+from sora_jax.ops.matmul import batch_matmul
 from sora_jax.typing import Array, Bool, Float, Int, typed
 
 # A finite stand-in for -inf: with -inf a row without any key would give NaN.
@@ -152,14 +153,13 @@ def heads_first(q, k, v, bias=None, *, scale: float):
     b, n, heads, e = q.shape
     s = k.shape[1]
     q, k, v = (a.transpose(0, 2, 1, 3).reshape(b * heads, a.shape[1], e) for a in (q * scale, k, v))
-    logits = lax.dot_general(q, k, (((2,), (2,)), ((0,), (0,))), preferred_element_type=jnp.float32)
+    logits = batch_matmul("gne,gse->gns", q, k)
     if bias is not None:
         bias = jnp.broadcast_to(bias.astype(jnp.float32), (b, heads, n, s))
         logits = logits + bias.reshape(b * heads, n, s)
     weights = jnp.exp(logits - lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    out = lax.batch_matmul(weights.astype(v.dtype), v)
-    out = (out.astype(jnp.float32) / total).astype(v.dtype)
+    out = (batch_matmul("gns,gse->gne", weights.astype(v.dtype), v) / total).astype(v.dtype)
     return out.reshape(b, heads, n, e).transpose(0, 2, 1, 3)
 
 

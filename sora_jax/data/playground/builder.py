@@ -23,6 +23,8 @@ from sora_jax.data.playground.splits import Split
 __all__ = ["Playground", "PlaygroundSource", "build"]
 
 _SEED_STRIDE = 2**32
+# What the playground's denoiser learns last (docs/playground.md).
+_HARD: tuple[dict[str, Any], ...] = ({"motion": "spins"}, {"motion": "circles around"}, {"objects": 2})
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,15 @@ class PlaygroundSource:
     frames: int = 17
     fps: float = 8.0
     constraints: tuple[tuple[str, Any], ...] = ()
+    hard: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.count <= _SEED_STRIDE:
             raise ValueError(f"count {self.count} is not in 1 to {_SEED_STRIDE}: ask for at least one clip.")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed {self.seed} is not in 0 to {2**31 - 1}: choose a smaller whole number.")
+        if not 0 <= self.hard <= 1:
+            raise ValueError(f"hard is {self.hard}: a share of the scenes lies between 0 and 1.")
 
     def __len__(self) -> int:
         return self.count
@@ -61,7 +66,10 @@ class PlaygroundSource:
         index = operator.index(index)
         if not 0 <= index < self.count:
             raise IndexError(f"index {index} is not in 0 to {self.count - 1}.")
-        return draw_scene(self.seed * _SEED_STRIDE + index, split=self.split, **dict(self.constraints))
+        before, after = int(index * self.hard), int((index + 1) * self.hard)
+        hard = _HARD[before % len(_HARD)] if after > before else {}
+        want = {**hard, **dict(self.constraints)}
+        return draw_scene(self.seed * _SEED_STRIDE + index, split=self.split, **want)
 
     def video_of(self, scene: Scene) -> np.ndarray:
         """A scene's clip at this source's size and rate, uint8[t, h, w, 3]."""

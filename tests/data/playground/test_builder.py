@@ -33,11 +33,26 @@ def test_it_feeds_grain():
     assert all(source.scene_of(i).objects[0].color == "red" for i in batch["index"])
 
 
+def test_a_share_of_the_scenes_is_hard_and_the_others_stay_as_they_are():
+    plain, source = PlaygroundSource(60), PlaygroundSource(60, hard=0.3)
+    scenes = [source.scene_of(i) for i in range(60)]
+    drawn = [draw_scene(i) for i in range(60)]
+    hard = [i for i in range(60) if int((i + 1) * 0.3) > int(i * 0.3)]
+    assert len(hard) == 18
+    assert all(scenes[i] == drawn[i] == plain.scene_of(i) for i in range(60) if i not in hard)
+    assert all(scenes[i].objects[0].motion == "spins" for i in hard[0::3])
+    assert all(scenes[i].objects[0].motion == "circles around" for i in hard[1::3])
+    assert all(len(scenes[i].objects) == 2 for i in hard[2::3])
+    assert len(PlaygroundSource(9, hard=1.0, constraints=(("objects", 1),)).scene_of(2).objects) == 1
+
+
 def test_wrong_numbers_are_named():
     with pytest.raises(ValueError, match="count 0"):
         PlaygroundSource(0)
     with pytest.raises(ValueError, match="seed -1"):
         PlaygroundSource(3, seed=-1)
+    with pytest.raises(ValueError, match=r"hard is 1\.5"):
+        PlaygroundSource(3, hard=1.5)
     for index in (-1, 3):
         with pytest.raises(IndexError, match=f"index {index} "):
             PlaygroundSource(3)[index]
