@@ -150,10 +150,12 @@ def shardings(abstract: Any, mesh: Mesh) -> Any:
     """
     named = spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
 
-    def dividing(leaf: Any, sharding: NamedSharding) -> NamedSharding:
+    def dividing(leaf: Any, sharding: NamedSharding) -> Any:
+        value = getattr(leaf, "value", leaf)
         # A box may hold no array, where an optimizer leaves a parameter to another.
-        shape = getattr(getattr(leaf, "value", leaf), "shape", ())
-        entries = zip(shape, sharding.spec, strict=False)
+        if not hasattr(value, "shape"):
+            return value
+        entries = zip(value.shape, sharding.spec, strict=False)
         return NamedSharding(mesh, PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in entries)))
 
     return jax.tree.map(
