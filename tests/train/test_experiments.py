@@ -25,21 +25,16 @@ SAMPLES = sorted((FOLDER / "sample").glob("*.py"))
 LARGE = 2**14  # entries
 
 
-def is_box(leaf):
-    return isinstance(leaf, nn.LogicallyPartitioned)
-
-
 def large_ones(tree, places):
     """How many arrays of the tree are large, each of which must be cut."""
     large = 0
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_box)
-    for (name, leaf), place in zip(leaves, jax.tree.leaves(places), strict=True):
-        for array in jax.tree.leaves(leaf):  # none where an optimizer leaves a parameter to another
-            own = math.prod(place.shard_shape(array.shape))  # raises if the mesh doesn't divide the array
-            if array.size >= LARGE:
-                large += 1
-                what = f"{jax.tree_util.keystr(name)} {array.shape}"
-                assert own < array.size, f"{what} lies whole on every device"
+    arrays = jax.tree_util.tree_leaves_with_path(nn.unbox(tree))
+    for (name, array), place in zip(arrays, jax.tree.leaves(places), strict=True):
+        own = math.prod(place.shard_shape(array.shape))  # raises if the mesh doesn't divide the array
+        if array.size >= LARGE:
+            large += 1
+            what = f"{jax.tree_util.keystr(name)} {array.shape}"
+            assert own < array.size, f"{what} lies whole on every device"
     return large
 
 
