@@ -14,14 +14,20 @@ from sora_jax.data.sources import DataConfig
 from sora_jax.diffusion.levels import LevelMix
 from sora_jax.diffusion.schedule import LogitNormal
 from sora_jax.models.config import MODELS
-from sora_jax.train.dit import DiTRun, Images
+from sora_jax.train.dit import DiTRun, Size
 from sora_jax.train.optimizer import OptimizerConfig
 
 EXPERIMENT = DiTRun(
     model=MODELS["playground"],
     vae="runs/playground_decoder/weights",
     data=DataConfig(count=16_000),
-    images=Images(share=0.3, per_clip=3, count=65_536),
+    sizes=(
+        Size(frames=1, share=0.3, batch_size=192, count=65_536),
+        Size(height=96, width=96, share=0.06, batch_size=28, count=3_000),
+        Size(height=64, width=112, share=0.06, batch_size=36, count=3_000),
+        Size(height=112, width=64, share=0.06, batch_size=36, count=3_000),
+        Size(frames=33, share=0.06, batch_size=36, count=3_000),
+    ),
     # Of a hundred captions one is longer.
     caption_tokens=40,
     levels=LevelMix(

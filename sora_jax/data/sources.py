@@ -86,10 +86,15 @@ class FirstFrames:
         return {**example, "video": example["video"][:1]}
 
 
-def open_images(config: DataConfig, count: int) -> Source:
-    """Images of the kind of `config`'s clips: `count` of the playground's, or as many as a dataset has clips."""
-    if config.path is None:
-        return _open(dataclasses.replace(config, frames=1, count=count))
+def open_resized(config: DataConfig, other: DataConfig) -> Source:
+    """The clips of `config` in the size, length and number of `other`. Playground scenes are drawn so; of a dataset on
+    disk there are only the first frames, an image for each clip. ValueError for another size of those."""
+    if config.path is None or config == other:
+        return open_source(other)
+    if (other.frames, other.height, other.width) != (1, config.height, config.width):
+        raise ValueError(
+            f"{config.path} has clips of {config.width}x{config.height}: beside them a run takes images of that size."
+        )
     return FirstFrames(_open(config))
 
 

@@ -6,7 +6,8 @@ caption is left out now and then, so that the model can be guided (arXiv 2207.12
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sora_jax.data.latents import LatentSource, fill
-from sora_jax.data.pipeline import Source, batches, bucketed_batches
-from sora_jax.data.sources import DataConfig, caption_map, open_images, open_source
+from sora_jax.data.pipeline import Source, bucketed_batches
+from sora_jax.data.sources import DataConfig, caption_map, open_resized
 from sora_jax.diffusion.flow import flow_loss, interpolate
 from sora_jax.diffusion.levels import LevelMix, draw_levels
 from sora_jax.diffusion.schedule import LogitNormal
@@ -34,20 +35,29 @@ from sora_jax.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Images:
-    """Steps on images between those on clips (arXiv 2204.03458): what things look like is learnt from many more
-    captions for the same tokens. A run may be resumed with another share; then other examples come next."""
+class Size:
+    """Steps on clips of another size, each batch of one size alone. One frame is an image: what things look like is
+    learnt from many more captions for the same tokens (arXiv 2204.03458)."""
 
-    share: float = 0.0
-    """Of the steps, so many are on images."""
-    per_clip: int = 5
-    """Images that take a clip's place in the batch: as many as a clip has latent frames make as many tokens."""
-    count: int = 128_000
-    """How many images of playground scenes there are; a dataset on disk has one for each clip."""
+    frames: int | None = None
+    """None is that of the run's `data`, as with height and width, in pixels."""
+    height: int | None = None
+    width: int | None = None
+    share: float
+    """Of the steps, so many are on this size."""
+    batch_size: int
+    count: int
+    """How many playground scenes there are of this size; a dataset on disk has an image for each clip."""
 
     def __post_init__(self):
-        if not 0 <= self.share < 1 or self.per_clip < 1 or self.count < 1:
-            raise ValueError("images: share lies in [0, 1), and per_clip and count are at least 1.")
+        if not 0 < self.share < 1 or min(self.batch_size, self.count) < 1:
+            raise ValueError("sizes: a share lies between 0 and 1, and batch_size and count are at least 1.")
+
+    def of(self, data: DataConfig) -> DataConfig:
+        """`data` in this size."""
+        given = {"frames": self.frames, "height": self.height, "width": self.width}
+        changed = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(data, count=self.count, **changed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +71,8 @@ class DiTRun(LoopConfig):
     """Weights of a model to start from: a folder, as `sora.load` takes it. Its latents may be another VAE's, with other
     channels (`sora_jax.models.dit_axes`); its tokenizer is taken over."""
     data: DataConfig = DataConfig()
-    images: Images = Images()
+    sizes: tuple[Size, ...] = ()
+    """Sizes beside that of `data`. A run may be resumed with others; then other examples come next."""
     latents: str | None = None
     """Folder of the latent cache; none means `latents` in the run's own folder."""
     caption_dropout: float = 0.1
@@ -83,6 +94,23 @@ class DiTRun(LoopConfig):
                 f"caption_tokens is {self.caption_tokens}: it lies between 2 and the text encoder's "
                 f"{self.model.text.max_length}."
             )
+        if not self.own_share > 0:
+            raise ValueError(
+                f"the shares of sizes make {1 - self.own_share:g}: it must be less than 1, for the data's own size."
+            )
+        datas = [self.data, *(size.of(self.data) for size in self.sizes)]
+        if len({(data.frames, data.height, data.width) for data in datas}) < len(datas):
+            raise ValueError("sizes: two are the same; give each once, and the data's own not at all.")
+        for size in self.sizes:
+            if size.batch_size % self.accumulate:
+                raise ValueError(
+                    f"sizes: batch_size {size.batch_size} doesn't divide into {self.accumulate} equal parts."
+                )
+
+    @property
+    def own_share(self) -> float:
+        """Of the steps, so many are on clips as `data` has them."""
+        return 1 - sum(size.share for size in self.sizes)
 
 
 class Tokenize(Protocol):
@@ -134,14 +162,14 @@ def dit_loss(
     caption_dropout: float,
     levels: LevelMix,
     sigma_draw: LogitNormal,
-    frames: int,
+    tokens: int,
 ) -> tuple[Array, dict[str, Array]]:
     """Loss and metrics on `latents` [b, t, h, w, c], `ids` [b, s] and `mask` [b, s] of the batch.
 
-    `sigma_draw` is meant for clips of `frames` latent frames. n times as many tokens show a scene through √n times as
-    much noise (arXiv 2403.03206, section 5.3.2), so others' levels are shifted by that.
+    `sigma_draw` is meant for clips of `tokens` = t·h·w latents. n times as many show a scene through √n times as much
+    noise (arXiv 2403.03206, section 5.3.2), so others' levels are shifted by that.
     """
-    seen = (batch["latents"].shape[1] / frames) ** 0.5
+    seen = (math.prod(batch["latents"].shape[1:4]) / tokens) ** 0.5
     sigma_draw = dataclasses.replace(sigma_draw, shift=sigma_draw.shift * seen)
     noise_key, level_key, drop_key = jax.random.split(key, 3)
     ids, mask = drop_captions(
@@ -189,35 +217,33 @@ def loss_of(run: DiTRun, empty: tuple[np.ndarray, np.ndarray]) -> LossFn:
         caption_dropout=run.caption_dropout,
         levels=run.levels,
         sigma_draw=run.sigma,
-        frames=run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)[0],
+        tokens=math.prod(run.model.vae.latent_shape(run.data.frames, run.data.height, run.data.width)[:3]),
     )
 
 
 def data_of(
-    run: DiTRun, cache: Path, source: Source, tokenize: Tokenize, host: int = 0, hosts: int = 1
+    run: DiTRun,
+    caches: Sequence[Path],
+    source: Source,
+    tokenize: Tokenize,
+    host: int = 0,
+    hosts: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches of the latents in the folder `cache`, each with a caption of its clip in `source` as tokens.
-
-    Where the run has images, their latents are in the folder's `images`.
-    """
+    """Batches of the latents in the folders `caches`, the data's own and that of each of the run's sizes, each with a
+    caption as tokens: that of the clip in `source` that has the same number."""
 
     def to_tokens(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         ids, mask = tokenize([example["caption"]])
         return {"latents": example["latents"], "ids": ids[0], "mask": mask[0]}
 
-    clips, hosts_are = LatentSource(cache), {"host": host, "hosts": hosts}
-    if not run.images.share:
-        maps = [caption_map(source), to_tokens]
-        return batches(clips, batch_size=run.batch_size, seed=run.seed, random_maps=maps, **hosts_are)
-    # An image and a clip of one number are of one scene, so either source knows the captions of its numbers.
-    captioned = max(source, open_images(run.data, run.images.count), key=len)
     return bucketed_batches(
-        [clips, LatentSource(cache / "images")],
-        batch_size=[run.batch_size, run.batch_size * run.images.per_clip],
-        weights=[1 - run.images.share, run.images.share],
+        [LatentSource(cache) for cache in caches],
+        batch_size=[run.batch_size, *(size.batch_size for size in run.sizes)],
+        weights=[run.own_share, *(size.share for size in run.sizes)],
         seed=run.seed,
-        random_maps=[caption_map(captioned), to_tokens],
-        **hosts_are,
+        random_maps=[caption_map(source), to_tokens],
+        host=host,
+        hosts=hosts,
     )
 
 
@@ -237,20 +263,24 @@ def run_dit(
 
     `run.model.vae` holds the latents' mean and deviation; `vae_fingerprint` ties the cache to the VAE's weights.
     """
-    source = open_source(run.data)
     cache = Path(run.latents) if run.latents else workdir / "latents"
-    made_from = {"vae": vae_fingerprint, "data": dataclasses.asdict(run.data)}
-    filled = functools.partial(
-        fill,
-        encode=latent_encoder(VAE(run.model.vae), vae_params),
-        made_from=made_from,
-        progress=progress,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
-    filled(cache, source)
-    if run.images.share:
-        filled(cache / "images", open_images(run.data, run.images.count))
+    datas = {cache: run.data}
+    for size in run.sizes:
+        data = size.of(run.data)
+        datas[cache / f"{data.frames}x{data.height}x{data.width}"] = data
+    sources = [open_resized(run.data, data) for data in datas.values()]
+    for (folder, data), source in zip(datas.items(), sources, strict=True):
+        fill(
+            folder,
+            source,
+            encode=latent_encoder(VAE(run.model.vae), vae_params),
+            made_from={"vae": vae_fingerprint, "data": dataclasses.asdict(data)},
+            progress=progress,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+    # Clips of one number are of one scene in every size, so any source knows the captions of its numbers.
+    captioned = max(sources, key=len)
 
     mesh = make_mesh(run.mesh)
     tx = make_optimizer(run.optimizer, run.steps)
@@ -271,6 +301,6 @@ def run_dit(
         state_shardings=state_shardings,
         tx=tx,
         loss_fn=loss_of(run, (empty_ids[0], empty_mask[0])),
-        data=data_of(run, cache, source, tokenize, host, hosts),
+        data=data_of(run, list(datas), captioned, tokenize, host, hosts),
         evaluate=evaluate,
     )

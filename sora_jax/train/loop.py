@@ -316,7 +316,7 @@ class Clock:
 
 MAY_CHANGE = (
     *("steps", "checkpoint_every", "keep", "keep_every", "log_every", "sample_every", "skip", "host_timeout"),
-    *("workdir", "mesh", "images"),
+    *("workdir", "mesh", "sizes"),
 )
 
 

@@ -44,7 +44,7 @@ from sora_jax.models.config import MODELS, SamplingDefaults
 from sora_jax.models.dit import DiTConfig
 from sora_jax.models.text import TextConfig
 from sora_jax.models.vae import VAEConfig
-from sora_jax.train.dit import DiTRun, Images
+from sora_jax.train.dit import DiTRun, Size
 from sora_jax.train.finetune import FineTuneRun
 
 VAE = VAEConfig(
@@ -66,7 +66,7 @@ EXPERIMENT = DiTRun(
     ),
     vae="replaced on the command line",
     data=DataConfig(count=8, height=16, width=16, frames=3),
-    images=Images(share=0.5, per_clip=2, count=24),
+    sizes=(Size(frames=1, share=0.5, batch_size=16, count=24),),
     steps=2, batch_size=8, sample_every=2,
 )
 """
@@ -110,7 +110,7 @@ def test_a_vae_then_a_denoiser_then_a_clip(tmp_path, monkeypatch):
 
     train(tmp_path / "dit.py", "--workdir", tmp_path / "dit", "--vae", tmp_path / "vae" / "weights")
     assert (tmp_path / "dit" / "sheets" / "step-000002.png").exists()
-    assert np.load(tmp_path / "dit" / "latents" / "images" / "latents-00000.npy").shape == (24, 1, 2, 2, 4)
+    assert np.load(tmp_path / "dit" / "latents" / "1x16x16" / "latents-00000.npy").shape == (24, 1, 2, 2, 4)
     assert main(["convert", str(tmp_path / "dit"), str(tmp_path / "again")]) == 0
     for path in (tmp_path / "dit" / "weights").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()

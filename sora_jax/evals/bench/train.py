@@ -217,7 +217,7 @@ def captioned_latents(
         lambda clips: noise.standard_normal((len(clips), *shape), np.float32),
         made_from={},
     )
-    return dit.data_of(run, folder / "latents", source, tokenize)
+    return dit.data_of(run, [folder / "latents"], source, tokenize)
 
 
 def _data(run: Run, folder: Path) -> grain.DatasetIterator:
