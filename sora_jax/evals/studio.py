@@ -48,7 +48,7 @@ TASKS: dict[str, Task] = {
     "inpaint": Task(title="inpaint", case=cases.inpaint, needs={"inside": 0.75, "kept": 30}),
     "change": Task(title="prompt changed half way", case=cases.changed, needs={}),
     "stream": Task(title="stream", case=cases.stream, needs={}),
-    "sizes": Task(title="sizes never default", case=cases.sizes, needs={}),
+    "sizes": Task(title="sizes, the default first and two untrained ones last", case=cases.sizes, needs={}),
     "variations": Task(title="variations", case=cases.variations, needs={"distinct": 0.9}),
     "expansion": Task(title="prompt expansion", case=cases.expansion, needs={}),
     "presets": Task(title="camera and light presets", case=cases.presets, needs={"followed": 0.8}),

@@ -315,13 +315,16 @@ def stream(pipeline: Pipeline, seed: int, options: Options) -> Case:
     )
 
 
-SIZES = ((64, 112, 17), (112, 64, 17), (96, 96, 17), (64, 64, 33))
+DEFAULT_SIZE = (64, 64, 17)
+TRAINED_SIZES = ((64, 112, 17), (112, 64, 17), (96, 96, 17), (64, 64, 33))
+"""Beside the default, those of `experiments/train/playground_dit.py`."""
+NEW_SIZES = ((80, 80, 17), (64, 96, 25))
 
 
 def sizes(pipeline: Pipeline, seed: int, options: Options) -> Case:
     words = _words(_scene(seed))
     truths, clip = {}, None
-    for height, width, frames in SIZES:
+    for height, width, frames in (DEFAULT_SIZE, *TRAINED_SIZES, *NEW_SIZES):
         clip = pipeline.generate(words, size=(height, width), frames=frames, seed=seed, **options)
         truths[f"{width}x{height}x{frames}"] = _right(words, clip)
     assert clip is not None
