@@ -26,9 +26,9 @@ PHRASINGS = 6
 class Args:
     out: Path
     """The folder to make; it must not hold anything yet."""
-    count: int = 320
+    count: int = 1_200
     """Clips in all."""
-    ordinary: float = 0.4
+    ordinary: float = 0.5
     """The share of clips without a crescent, in [0, 1)."""
     size: int = 64
     """Pixels along a side."""

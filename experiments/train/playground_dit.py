@@ -1,10 +1,11 @@
 """The playground's denoiser and text encoder: Wan's DiT (arXiv 2503.20314), 80 tokens a clip, 16 an image.
 
-Data: playground scenes with short and long captions, encoded once by its VAE; three in ten steps on images.
+Data: playground scenes with short and long captions, half of them of what is learnt last, encoded once by its VAE.
+Three in ten steps are on images, a quarter on clips of four other sizes.
 Every latent frame has its own noise level (arXiv 2407.01392), and a quarter of the clips have known frames or boxes.
 Hardware: 2 CPU cores; 0.55 steps/s at a matmul peak of 360 GFLOP/s, so 4.3 hours, with JAX_NUM_CPU_DEVICES=2,
 which makes two devices of the cores and is a tenth faster; with AMX, JAX_DEFAULT_MATMUL_PRECISION=bfloat16 helps too.
-Expected: docs/playground.md, which has what the shipped weights went through before their last 5,250 steps.
+Expected: docs/playground.md, which has what the shipped weights went through before their last 3,200 steps.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_decoder.py --workdir runs/playground_decoder
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit
@@ -20,7 +21,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 EXPERIMENT = DiTRun(
     model=MODELS["playground"],
     vae="runs/playground_decoder/weights",
-    data=DataConfig(count=16_000),
+    data=DataConfig(count=24_000, hard=0.5),
     sizes=(
         Size(frames=1, share=0.3, batch_size=192, count=65_536),
         Size(height=96, width=96, share=0.06, batch_size=28, count=3_000),

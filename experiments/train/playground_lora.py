@@ -1,6 +1,6 @@
 """A LoRA (arXiv 2106.09685) that teaches the playground's model one new thing: a crescent.
 
-Data: `python experiments/draw_crescents.py --out crescents`: 320 clips, three in five with a crescent.
+Data: `python experiments/draw_crescents.py --out crescents`: 1,200 clips, half of them with a crescent.
 Attention and FFN, rank 16: 0.3 M trained numbers beside the frozen ones.
 Hardware: 2 CPU cores; 1.2 steps/s at a matmul peak of 360 GFLOP/s, so 6.6 minutes.
 Expected: crescents whole in 43 of 64 clips (2 before), one object of the model's own shapes in 45 of 64 (52 before).
