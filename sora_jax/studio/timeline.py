@@ -89,46 +89,9 @@ def fill(
             made = pipeline.decode_batch(pipeline.sample(request, given, report=steps).latents)
             kept = known[inside].reshape(-1, *(timeline.known.shape[1:] or (1, 1)), 1)
             made = made[:, inside.start - window.start : inside.stop - window.start]
-            shown = _in_known_latents(known, window, config.vae.temporal_factor)
-            made = eased(made, frames[:, inside], shown[inside.start - window.start :][: made.shape[1]])
             frames[:, inside] = np.where(kept, frames[:, inside], made)
             known[inside] = True
     return frames
-
-
-EASED = 4
-"""Made frames on each side of kept ones over which the autoencoder's error fades."""
-
-
-def eased(
-    made: Float[np.ndarray, "b n h w 3"], frames: Float[np.ndarray, "b n h w 3"], shown: Bool[np.ndarray, "n"]
-) -> Float[np.ndarray, "b n h w 3"]:
-    """What was made, eased towards the known frames beside it.
-
-    A known frame stays as it is, while its neighbours come out of the autoencoder, whose error would show as a step
-    between them. So the error at the known frame is taken from them, less with each.
-
-    made: all frames as the autoencoder gives them; frames: with those that are known; shown: which frames the
-    autoencoder was shown, so that what it gives for them is its error alone.
-    """
-    led = made.copy()
-    for edge in np.flatnonzero(shown[1:] != shown[:-1]):
-        last, first, way = (edge, edge + 1, 1) if shown[edge] else (edge + 1, edge, -1)
-        for far in range(EASED):
-            at = first + way * far
-            if not 0 <= at < len(shown) or shown[at]:
-                break
-            led[:, at] += (1 - far / EASED) * (frames[:, last] - made[:, last])
-    return np.clip(led, -1, 1)
-
-
-def _in_known_latents(known: np.ndarray, window: Window, factor: int) -> Bool[np.ndarray, "n"]:
-    """Which frames of the window lie in latents whose every frame is known."""
-    at = np.arange(window.start, window.stop)
-    whole = np.asarray(known.reshape(len(known), -1).all(axis=1))
-    within = (at >= 0) & (at < len(known)) & whole[np.clip(at, 0, len(known) - 1)]
-    latents = ~latent_unknown(~within, factor)
-    return np.concatenate([latents[:1], latents[1:].repeat(factor)])
 
 
 def window_seeds(seeds: list[int], window: int) -> list[int]:

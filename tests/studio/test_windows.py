@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_jax.studio import timeline
 from sora_jax.studio.windows import context_frames, latent_unknown, plan_windows
 
 
@@ -62,26 +61,3 @@ def test_a_latent_is_known_where_all_its_frames_are():
     pixels[3, 0, 1] = True
     np.testing.assert_array_equal(latent_unknown(pixels, 4)[1], [[False, True], [False, False]])
     assert [context_frames(length, 4) for length in (5, 17, 81)] == [1, 9, 41]
-
-
-def test_what_is_made_goes_on_from_the_known_frames_beside_it():
-    known = np.array([True, False, False, False, False, False, False, True, True])
-    made = np.zeros((1, 9, 2, 2, 3), np.float32)
-    frames = np.zeros_like(made)
-    frames[:, 0], frames[:, 7] = 0.4, -0.8
-    led = timeline.eased(made, frames, known)[0, :, 0, 0, 0]
-    np.testing.assert_allclose(led[1:7], [0.4, 0.3, 0.2 - 0.2, 0.1 - 0.4, -0.6, -0.8], atol=1e-6)
-    loud = np.ones_like(made)
-    assert timeline.eased(loud, frames + 2, known).max() == 1
-
-
-def test_nothing_is_eased_where_all_is_made():
-    made = np.full((1, 5, 2, 2, 3), 0.3, np.float32)
-    np.testing.assert_array_equal(timeline.eased(made, made + 1, np.zeros(5, bool)), made)
-
-
-def test_only_frames_of_whole_known_latents_are_what_others_are_eased_to():
-    known = np.array([True] * 6 + [False] * 6 + [True] * 5)
-    shown = timeline._in_known_latents(known, timeline.Window(0, 17), 4)
-    assert np.flatnonzero(shown).tolist() == [0, 1, 2, 3, 4, 13, 14, 15, 16]
-    assert not timeline._in_known_latents(known, timeline.Window(12, 21), 4)[5:].any()
