@@ -89,8 +89,10 @@ class FirstFrames:
 def open_resized(config: DataConfig, other: DataConfig) -> Source:
     """The clips of `config` in the size, length and number of `other`. Playground scenes are drawn so; of a dataset on
     disk there are only the first frames, an image for each clip. ValueError for another size of those."""
-    if config.path is None or config == other:
-        return open_source(other)
+    if config == other:
+        return open_source(config)
+    if config.path is None:
+        return _open(other)
     if (other.frames, other.height, other.width) != (1, config.height, config.width):
         raise ValueError(
             f"{config.path} has clips of {config.width}x{config.height}: beside them a run takes images of that size."
