@@ -19,11 +19,13 @@ from sora_jax.diffusion import (
     Guided,
     Mixed,
     PerStep,
+    ended,
     forget,
     remask,
     saved,
     scaled,
     step_cache,
+    with_known,
 )
 from sora_jax.studio import programs
 from sora_jax.studio.given import Given
@@ -32,7 +34,7 @@ from sora_jax.studio.programs import Told
 from sora_jax.studio.request import Request, check_request
 from sora_jax.studio.size import ClipSize
 
-__all__ = ["Session", "advance", "begin", "change", "restore", "save"]
+__all__ = ["Session", "advance", "begin", "change", "encoded_anew", "preview", "restore", "save"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,11 @@ class Session:
     def steps(self) -> int:
         """Steps in all."""
         return self.generation.steps
+
+    @property
+    def level(self) -> float:
+        """The noise level of the noisiest latent, in [0, 1]."""
+        return float(jnp.max(self.generation.level(self.generation.step)))
 
     @property
     def latents(self) -> jax.Array:
@@ -118,7 +125,12 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
         told_all = Mixed(parts=jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), weights=weights)
     if not request.guided:
         return told_all
-    scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore[reportArgumentType]
+    scale = np.asarray(request.guidance, np.float32).reshape(-1, 1, 1)
+    size = request.size
+    frames = networks.config.vae.latent_shape(size.frames, size.height, size.width)[0]
+    share = np.ones(frames, np.float32) if given.guided is None else given.guided
+    # For each frame, whether they differ or not: so one program serves both.
+    scale = PerStep(1 + (scale - 1) * share)  # pyright: ignore[reportArgumentType]
     negative = told(slice(len(texts), None))
     negative = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape[1:])), negative)
     return Guided(positive=told_all, negative=negative, scale=scale)  # pyright: ignore
@@ -146,6 +158,17 @@ def advance(networks: Networks, session: Session, steps: int = 1) -> Session:
             spread_over=networks.spread_over,
         )
     return dataclasses.replace(session, generation=jax.block_until_ready(generation))
+
+
+def preview(networks: Networks, session: Session) -> jax.Array:
+    """The latents [b, t', h', w', c] of the clip as the denoiser sees it in the noise by now; before the last step."""
+    ending = dataclasses.replace(session, generation=ended(session.generation))
+    return advance(networks, ending).latents
+
+
+def encoded_anew(session: Session, latents: jax.Array) -> Session:
+    """The session with `latents` [b, t', h', w', c] of the same frames where it is known."""
+    return dataclasses.replace(session, generation=with_known(session.generation, latents))
 
 
 def change(
@@ -206,7 +229,7 @@ def save(path: str | Path, session: Session, model: str) -> Path:
         },
         "scripts": session.given.scripts,
     }
-    arrays = {name: getattr(session.given, name) for name in ("weights", "beside", "tokens")}
+    arrays = {name: getattr(session.given, name) for name in ("weights", "guided", "beside", "tokens")}
     arrays = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     saved.save(path, session.generation, about, arrays)
     return Path(path)
@@ -230,6 +253,8 @@ def restore(networks: Networks, path: str | Path) -> Session:
         )
     except (LookupError, TypeError) as error:
         raise ValueError(f"{path} holds a generation and no session ({error!r}): save it again.") from None
-    parts: dict[str, Any] = {name: arrays[name] for name in ("weights", "beside", "tokens") if name in arrays}
+    parts: dict[str, Any] = {
+        name: arrays[name] for name in ("weights", "guided", "beside", "tokens") if name in arrays
+    }
     given = Given(scripts=tuple(tuple(script) for script in about["scripts"]), **parts)
     return Session(request=request, given=given, generation=generation, told=_told(networks, request, given))
