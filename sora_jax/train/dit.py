@@ -247,6 +247,17 @@ def data_of(
     )
 
 
+def check_size(model: ModelConfig, data: DataConfig) -> None:
+    """Raises ValueError for clips that the latents, or the denoiser's patches of them, don't cover."""
+    shape = model.vae.latent_shape(data.frames, data.height, data.width)[:3]
+    if any(length % side for length, side in zip(shape, model.dit.patch, strict=True)):
+        steps = [model.vae.spatial_factor * side for side in model.dit.patch[1:]]
+        raise ValueError(
+            f"Clips of {data.frames} frames of {data.width}x{data.height} are latents of {shape}, which don't divide into "
+            f"patches of {model.dit.patch}: give a height that is a multiple of {steps[0]} and a width of {steps[1]}."
+        )
+
+
 def run_dit(
     run: DiTRun,
     workdir: Path,
@@ -268,6 +279,8 @@ def run_dit(
     for size in run.sizes:
         data = size.of(run.data)
         datas[cache / f"{data.frames}x{data.height}x{data.width}"] = data
+    for data in datas.values():
+        check_size(run.model, data)
     sources = [open_resized(run.data, data) for data in datas.values()]
     for (folder, data), source in zip(datas.items(), sources, strict=True):
         fill(

@@ -13,7 +13,7 @@ from sora_jax.data.sources import DataConfig, open_resized, open_source
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO
 from sora_jax.diffusion.schedule import LogitNormal, shift
 from sora_jax.models.config import MODELS
-from sora_jax.train.dit import DiTRun, Size, data_of, dit_loss
+from sora_jax.train.dit import DiTRun, Size, check_size, data_of, dit_loss
 
 DATA = DataConfig(count=3, height=16, width=16, frames=9)
 
@@ -54,6 +54,18 @@ def test_an_image_has_less_noise_than_a_clip_as_it_has_fewer_tokens():
     np.testing.assert_allclose(
         levels(4, 6.0, tokens=4), shift(levels(4, 1.0, tokens=4), 6.0), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_size_off_the_grid_is_refused_before_its_clips_are_encoded():
+    model = MODELS["playground"]
+    check_size(model, DataConfig(height=96, width=80, frames=33))
+    for wrong, says in (
+        ({"height": 60}, "nearest are 56 and 64"),
+        ({"width": 72}, "a height that is a multiple of 16 and a width of 16"),
+        ({"frames": 16}, "nearest are 13 and 17"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            check_size(model, dataclasses.replace(DataConfig(), **wrong))
 
 
 def test_a_larger_clip_has_more_noise():
