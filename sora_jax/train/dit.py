@@ -254,7 +254,8 @@ def check_size(model: ModelConfig, data: DataConfig) -> None:
         steps = [model.vae.spatial_factor * side for side in model.dit.patch[1:]]
         raise ValueError(
             f"Clips of {data.frames} frames of {data.width}x{data.height} are latents of {shape}, which don't divide "
-            f"into patches of {model.dit.patch}: give a height that is a multiple of {steps[0]} and a width of {steps[1]}."
+            f"into patches of {model.dit.patch}: give a height that is a multiple of {steps[0]} and a width of "
+            f"{steps[1]}."
         )
 
 
