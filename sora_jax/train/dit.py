@@ -288,7 +288,12 @@ def run_dit(
             folder,
             source,
             encode=latent_encoder(VAE(run.model.vae), vae_params),
-            made_from={"vae": vae_fingerprint, "data": dataclasses.asdict(data)},
+            made_from={
+                "vae": vae_fingerprint,
+                "data": dataclasses.asdict(data),
+                # Another version of the playground may draw other scenes from the same numbers.
+                "captions": [str(source[i]["caption"]) for i in range(min(8, len(source)))],
+            },
             progress=progress,
             host=jax.process_index(),
             hosts=jax.process_count(),
