@@ -2,12 +2,23 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 __all__ = ["FolderSource"]
+
+
+def splits_of(path: str | Path) -> set[str]:
+    """The names of the splits of a dataset. Raises ValueError for a folder that holds none."""
+    return set(_builder_of(path).info.splits)
+
+
+def _builder_of(path: str | Path) -> Any:
+    if not (Path(path) / "dataset_info.json").is_file():
+        raise ValueError(f"{path} holds no dataset: make one with `sora-jax data folder CLIPS --out {path}`")
+    return tfds.builder_from_directory(str(path))
 
 
 class FolderSource:
@@ -21,12 +32,8 @@ class FolderSource:
 
     def __init__(self, path: str | Path, split: str = "train"):
         self.path, self.split = Path(path), split
-        if not (self.path / "dataset_info.json").is_file():
-            raise ValueError(
-                f"{path} holds no dataset: make one with `sora-jax data folder CLIPS --out {path}`"
-            )
-        builder = tfds.builder_from_directory(str(self.path))
-        features, splits = set(cast(Any, builder.info.features)), cast(Any, builder.info.splits)
+        builder = _builder_of(path)
+        features, splits = set(builder.info.features), builder.info.splits
         if "video" not in features or not {"caption", "captions"} & features:
             raise ValueError(
                 f"{path} is a dataset of {', '.join(sorted(features))}, but clips need a video and a caption"
@@ -38,7 +45,7 @@ class FolderSource:
         self.fps: float | None = metadata.get("fps") if isinstance(metadata, dict) else None
         self._names = sorted(splits, reverse=True) if split == "all" else [split]
         self._count = sum(splits[name].num_examples for name in self._names)
-        self._builder = cast(Any, builder)
+        self._builder = builder
 
     @cached_property
     def _parts(self) -> list[Any]:

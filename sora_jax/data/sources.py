@@ -72,6 +72,15 @@ def _open(config: DataConfig) -> Source:
     return FolderSource(config.path, config.split)
 
 
+def kept_apart(config: DataConfig) -> DataConfig | None:
+    """The clips of a dataset that no run trains on, its test split; None where it has none, or was all trained on."""
+    from sora_jax.data.folder import splits_of
+
+    if config.path is None or config.split != "train" or "test" not in splits_of(config.path):
+        return None
+    return dataclasses.replace(config, split="test", keep_in_memory=False)
+
+
 class FirstFrames:
     """The clips of a source as images: clips of one frame."""
 

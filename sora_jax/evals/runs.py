@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.data.sources import DataConfig, caption_map, open_source
+from sora_jax.data.sources import DataConfig, caption_map, kept_apart, open_source
 from sora_jax.media import Clip, contact_sheet, psnr
 from sora_jax.models.config import ModelConfig, from_json, vae_from_json
 from sora_jax.models.dit_axes import latent_maps, turned
@@ -66,7 +67,8 @@ def run(experiment: Experiment, workdir: Path) -> TrainState:
     workdir.mkdir(parents=True, exist_ok=True)
     if isinstance(experiment, VAERun):
         experiment, params = _started(experiment, workdir)
-        show = functools.partial(show_vae, experiment, workdir, unseen(experiment.data))
+        clips, unseen = clips_to_show(experiment.data)
+        show = functools.partial(show_vae, experiment, workdir, clips, "unseen" if unseen else "seen")
         return run_vae(experiment, workdir, show, params)
     if isinstance(experiment, FineTuneRun):
         return _run_finetune(experiment, workdir)
@@ -106,14 +108,21 @@ def _write_vae(folder: Path, params: Any, config: VAEConfig) -> None:
     )
 
 
-def unseen(config: DataConfig) -> list[np.ndarray]:
-    """A few uint8 clips that the run doesn't train on: new scenes, or the dataset's test split."""
+def clips_to_show(config: DataConfig) -> tuple[list[np.ndarray], bool]:
+    """A few uint8 clips, and whether the run doesn't train on them: new scenes, or the dataset's test split; of a
+    dataset without one, clips that it does train on, which is said."""
     if config.path is None:
-        config = dataclasses.replace(config, count=FRESH + MEASURED, keep_in_memory=False)
-        source, first = open_source(config), FRESH
-    else:
-        source, first = open_source(dataclasses.replace(config, split="test", keep_in_memory=False)), 0
-    return [source[i]["video"] for i in range(first, min(first + MEASURED, len(source)))]
+        source = open_source(dataclasses.replace(config, count=FRESH + MEASURED, keep_in_memory=False))
+        return [source[i]["video"] for i in range(FRESH, FRESH + MEASURED)], True
+    apart = kept_apart(config)
+    if apart is None:
+        print(
+            f"{config.path} keeps no clips apart (`sora-jax data folder --test-fraction 0.1` does): sheets and figures "
+            "are of clips that the run trains on.",
+            file=sys.stderr,
+        )
+    source = open_source(apart or dataclasses.replace(config, keep_in_memory=False))
+    return [source[i]["video"] for i in range(min(MEASURED, len(source)))], apart is not None
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -125,9 +134,10 @@ def reconstruct(params: Any, video: Any, config: VAEConfig) -> tuple[jax.Array, 
 
 
 def show_vae(
-    experiment: VAERun, workdir: Path, clips: list[np.ndarray], state: TrainState, step: int
+    experiment: VAERun, workdir: Path, clips: list[np.ndarray], kind: str, state: TrainState, step: int
 ) -> dict[str, float]:
-    """PSNR on unseen whole clips, a sheet of them above their reconstructions, and the weights."""
+    """PSNR on whole clips, which are of the `kind` unseen or seen, a sheet of them above their reconstructions, and the
+    weights."""
     rows, figures, means = [], [], []
     for clip in clips:
         reconstruction, mean = jax.device_get(reconstruct(state.ema, clip[None], experiment.model))
@@ -149,7 +159,7 @@ def show_vae(
             latent_std=tuple(round(float(s), 6) for s in latents.std(axis=0)),
         )
     _write_vae(workdir / "weights", jax.device_get(state.ema), config)
-    return {"unseen_psnr": float(np.mean(figures)), "unseen_psnr_lowest": float(np.min(figures))}
+    return {f"{kind}_psnr": float(np.mean(figures)), f"{kind}_psnr_lowest": float(np.min(figures))}
 
 
 def load_vae(where: str) -> tuple[VAEConfig, Any, str]:
@@ -187,10 +197,11 @@ def _run_dit(experiment: DiTRun, workdir: Path) -> TrainState:
     from rich.progress import track
 
     vae_config, vae_params, fingerprint = load_vae(experiment.vae)
-    experiment = dataclasses.replace(experiment, model=_for_latents_of(vae_config, experiment.model))
+    model = _named_after(experiment.data, _for_latents_of(vae_config, experiment.model))
+    experiment = dataclasses.replace(experiment, model=model)
     first = None if experiment.start is None else load(experiment.start)
     tokenizer = make_tokenizer(experiment, workdir, first)
-    prompts = _prompts(experiment)
+    prompts = _prompts(experiment, tokenizer)
     return run_dit(
         experiment,
         workdir,
@@ -208,6 +219,11 @@ def _for_latents_of(vae: VAEConfig, model: ModelConfig) -> ModelConfig:
     channels = {"in_channels": vae.latent_channels, "out_channels": vae.latent_channels}
     dit = model.dit if model.needs_image else dataclasses.replace(model.dit, **channels)
     return dataclasses.replace(model, vae=vae, dit=dit)
+
+
+def _named_after(data: DataConfig, model: ModelConfig) -> ModelConfig:
+    """The model with the name of its dataset, for what it knows isn't the playground then."""
+    return model if data.path is None else dataclasses.replace(model, name=Path(data.path).name)
 
 
 def started_denoiser(experiment: DiTRun, vae_params: Any, first: Checkpoint) -> dict[str, Any]:
@@ -233,14 +249,17 @@ def started_denoiser(experiment: DiTRun, vae_params: Any, first: Checkpoint) -> 
     return params
 
 
-def _prompts(experiment: DiTRun) -> list[str]:
+def _prompts(experiment: DiTRun, tokenizer: Tokenizer) -> list[str]:
+    """What the sheets show: captions of new scenes; or of a dataset's test split, then of what it trains on, as far as
+    their words are in the vocabulary, which is of the latter alone."""
     if experiment.data.path is None:
-        data = dataclasses.replace(experiment.data, count=FRESH + SHOWN, keep_in_memory=False)
-        first = FRESH
-    else:
-        data, first = dataclasses.replace(experiment.data, split="test", keep_in_memory=False), 0
-    source = open_source(data)
-    return [source[i]["caption"] for i in range(first, min(first + SHOWN, len(source)))]
+        source = open_source(dataclasses.replace(experiment.data, count=FRESH + SHOWN, keep_in_memory=False))
+        return [source[i]["caption"] for i in range(FRESH, FRESH + SHOWN)]
+    own = dataclasses.replace(experiment.data, keep_in_memory=False)
+    sources = (open_source(data) for data in (kept_apart(experiment.data), own) if data is not None)
+    captions = (source[i]["caption"] for source in sources for i in range(len(source)))
+    known = (caption for caption in captions if not tokenizer.unknown_words(caption))
+    return list(itertools.islice(dict.fromkeys(known), SHOWN))
 
 
 def show_dit(
