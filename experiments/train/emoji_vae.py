@@ -2,8 +2,9 @@
 
 Data: `experiments/fetch_emoji.py`, then `sora-jax data folder emoji --out emoji64 --short loop --test-fraction 0.1`;
 no emoji of the test split is in the training split in another skin tone.
-Hardware: 2 CPU cores, about 1.7 steps/s.
-Expected: not measured yet; 27 dB on the test split is the aim.
+Hardware: 2 CPU cores with AMX; 2.4 steps/s with JAX_NUM_CPU_DEVICES=2 and JAX_DEFAULT_MATMUL_PRECISION=bfloat16, so an hour.
+Expected: 26.9 dB on the first 64 clips of the test split, of a run whose learning rate fell twice, to step 4,000 (26.2 dB) and
+to 8,000 (`--steps 4000`, then without).
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
 """
 
@@ -23,7 +24,7 @@ EXPERIMENT = VAERun(
     optimizer=OptimizerConfig(
         name="muon", learning_rate=3e-3, warmup_steps=100, decay_fraction=0.5, weight_decay=0.0
     ),
-    steps=4_000,
+    steps=8_000,
     batch_size=8,
     ema_decay=0.998,
     checkpoint_every=250,
