@@ -1,8 +1,7 @@
 """The playground's denoiser and text encoder on real captioned clips: animated emoji of 64x64 pixels.
 
 Data: as in emoji_vae.py, encoded once by the VAE that it trains; of an emoji's name and tags a caption each epoch.
-Hardware: one CPU core with AMX and JAX_DEFAULT_MATMUL_PRECISION=bfloat16, 0.46 steps/s, beside another run on the other; so
-three quarters of an hour.
+Hardware: one CPU core with AMX and JAX_DEFAULT_MATMUL_PRECISION=bfloat16, 0.46 steps/s, so three quarters of an hour.
 Expected: docs/real_clips.md.
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
       sora-jax train experiments/train/emoji_decoder.py --workdir runs/emoji_decoder

@@ -2,9 +2,10 @@
 
 Data: `experiments/fetch_emoji.py`, then `sora-jax data folder emoji --out emoji64 --short loop --test-fraction 0.1`;
 no emoji of the test split is in the training split in another skin tone.
-Hardware: 2 CPU cores with AMX; 2.4 steps/s with JAX_NUM_CPU_DEVICES=2 and JAX_DEFAULT_MATMUL_PRECISION=bfloat16, so an hour.
-Expected: 26.9 dB on the first 64 clips of the test split, of a run whose learning rate fell twice, to step 4,000 (26.2 dB) and
-to 8,000 (`--steps 4000`, then without).
+Hardware: 2 CPU cores with AMX, an hour; 2.4 steps/s with JAX_NUM_CPU_DEVICES=2 and
+JAX_DEFAULT_MATMUL_PRECISION=bfloat16.
+Expected: 26.9 dB on the first 64 clips of the test split, of a run whose learning rate fell twice, to step 4,000
+(26.2 dB) and to 8,000: with `--steps 4000` first, then without.
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
 """
 
