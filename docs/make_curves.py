@@ -10,14 +10,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-SMOOTH = 0.95
+SPAN = 40
+"""The curve is smoothed over one part in so many of its length."""
 
 
 def smoothed(values: list[float]) -> list[float]:
     """An exponential moving average, without the bias of its first value."""
+    keep = 1 - min(1, SPAN / len(values))
     mean, weight, out = 0.0, 0.0, []
     for value in values:
-        mean, weight = SMOOTH * mean + (1 - SMOOTH) * value, SMOOTH * weight + 1 - SMOOTH
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
         out.append(mean / weight)
     return out
 

@@ -2,7 +2,7 @@
 
 Data: as in emoji_vae.py.
 Hardware: one CPU core with AMX, 2.3 steps/s, beside another run on the other.
-Expected: not measured yet.
+Expected: docs/real_clips.md; 27.1 dB on the first 64 clips of the test split.
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
       sora-jax train experiments/train/emoji_decoder.py --workdir runs/emoji_decoder
 """
@@ -25,7 +25,7 @@ EXPERIMENT = VAERun(
     optimizer=OptimizerConfig(
         name="muon", learning_rate=1.5e-3, warmup_steps=50, decay_fraction=0.7, weight_decay=0.0
     ),
-    steps=5_000,
+    steps=3_000,
     batch_size=8,
     ema_decay=0.995,
     checkpoint_every=250,
