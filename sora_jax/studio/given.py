@@ -29,8 +29,6 @@ class Given:
     """Prompts in place of the request's, [k][b], which share the clip's time by `weights`."""
     weights: Float[np.ndarray, "k t"] | None = None
     """Each script's share of each latent frame; the shares of a frame sum to 1."""
-    guided: Float[np.ndarray, "t"] | None = None
-    """How much of what guidance adds each latent frame gets, in [0, 1]; all of it without."""
     beside: Float[Array, "b t h w k"] | None = None
     """Channels that come into the denoiser after the noise."""
     tokens: Float[Array, "b m e"] | None = None

@@ -125,12 +125,7 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
         told_all = Mixed(parts=jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), weights=weights)
     if not request.guided:
         return told_all
-    scale = np.asarray(request.guidance, np.float32).reshape(-1, 1, 1)
-    size = request.size
-    frames = networks.config.vae.latent_shape(size.frames, size.height, size.width)[0]
-    share = np.ones(frames, np.float32) if given.guided is None else given.guided
-    # For each frame, whether they differ or not: so one program serves both.
-    scale = PerStep(1 + (scale - 1) * share)  # pyright: ignore[reportArgumentType]
+    scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore[reportArgumentType]
     negative = told(slice(len(texts), None))
     negative = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape[1:])), negative)
     return Guided(positive=told_all, negative=negative, scale=scale)  # pyright: ignore
@@ -229,7 +224,7 @@ def save(path: str | Path, session: Session, model: str) -> Path:
         },
         "scripts": session.given.scripts,
     }
-    arrays = {name: getattr(session.given, name) for name in ("weights", "guided", "beside", "tokens")}
+    arrays = {name: getattr(session.given, name) for name in ("weights", "beside", "tokens")}
     arrays = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     saved.save(path, session.generation, about, arrays)
     return Path(path)
@@ -253,8 +248,6 @@ def restore(networks: Networks, path: str | Path) -> Session:
         )
     except (LookupError, TypeError) as error:
         raise ValueError(f"{path} holds a generation and no session ({error!r}): save it again.") from None
-    parts: dict[str, Any] = {
-        name: arrays[name] for name in ("weights", "guided", "beside", "tokens") if name in arrays
-    }
+    parts: dict[str, Any] = {name: arrays[name] for name in ("weights", "beside", "tokens") if name in arrays}
     given = Given(scripts=tuple(tuple(script) for script in about["scripts"]), **parts)
     return Session(request=request, given=given, generation=generation, told=_told(networks, request, given))

@@ -160,8 +160,7 @@ def _task(
             pixels = _guess(pixels, unknown)
         latents = pipeline.encode(pixels)
         if not unknown.all():
-            cells = latent_unknown(unknown, factor)
-            given |= {"latents": latents, "unknown": _cells(cells, config)[None], "guided": _guided(cells)}
+            given |= {"latents": latents, "unknown": _cells(latent_unknown(unknown, factor), config)[None]}
         if timeline.strength is not None:
             level = np.where(inside, timeline.strength[at], 1.0)
             level = np.concatenate([level[:1], level[1:].reshape(-1, factor).max(axis=1)])
@@ -179,14 +178,6 @@ def _task(
         config, scripts[0], seed=seeds, frames=len(at), fps=timeline.fps, size=(height, width), **options
     )
     return _Task(request=request, given=Given(**given), pixels=pixels, unknown=unknown)
-
-
-def _guided(unknown: np.ndarray) -> np.ndarray:
-    """Each latent frame's share of guidance, of which those before a known one get nothing: there what is to come says
-    more than the words, and what leads there may be no part of them."""
-    unknown = unknown.reshape(len(unknown), -1)
-    ahead = np.append(~unknown[1:].any(axis=1), False)
-    return np.where(ahead & unknown.all(axis=1), 0, 1).astype(np.float32)
 
 
 def _guess(pixels: np.ndarray, unknown: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from sora_jax.studio import programs
 from sora_jax.studio.edits import Card
 from sora_jax.studio.edits.blend import influence
 from sora_jax.studio.pipeline import Pipeline
-from sora_jax.studio.timeline import ENCODED_AT, _guided
+from sora_jax.studio.timeline import ENCODED_AT
 
 WORDS, OTHER = "a red circle moves right", "a blue star spins"
 QUIET = {"steps": 2, "progress": False}
@@ -69,12 +69,6 @@ def test_what_follows_made_frames_is_encoded_after_them(pipeline, monkeypatch, d
         assert np.abs(before - after)[:, :3].max() > 1e-3
     np.testing.assert_allclose(decoded[-1][:, 2:], encode(encoded[-1])[:, 2:], atol=1e-6)
     assert np.abs(decoded[-1] - encode(encoded[0]))[:, 2:].max() > 1e-3
-
-
-def test_words_don_t_pull_at_what_leads_into_a_known_frame():
-    unknown = np.array([False, True, True, False, True])
-    np.testing.assert_array_equal(_guided(unknown), [1, 1, 0, 1, 1])
-    np.testing.assert_array_equal(_guided(unknown[:, None, None] & np.eye(2, dtype=bool)), np.ones(5))
 
 
 def test_what_surrounds_a_mask_is_encoded_with_what_is_made(pipeline, monkeypatch):

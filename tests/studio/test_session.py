@@ -136,13 +136,3 @@ def test_changes_need_no_new_program(pipeline, request_):
     before = programs.advance._cache_size()
     pipeline.advance(pipeline.change(half, prompt=WORDS[::-1], guidance=3.0), 9)
     assert programs.advance._cache_size() == before
-
-
-def test_guidance_has_a_share_of_each_frame(pipeline, request_):
-    def made(guided, guidance):
-        request = dataclasses.replace(request_, guidance=(guidance,) * 4)
-        return np.asarray(pipeline.sample(request, Given(guided=guided)).latents)
-
-    frames = made(None, 3.0).shape[1]
-    np.testing.assert_array_equal(made(np.ones(frames, np.float32), 3.0), made(None, 3.0))
-    np.testing.assert_allclose(made(np.zeros(frames, np.float32), 3.0), made(None, 1.0), atol=1e-5)

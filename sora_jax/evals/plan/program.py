@@ -170,7 +170,7 @@ def _sampling(sample: Sample, mesh: Mesh) -> Planned:
         mask,
     )
     if request.guided:
-        scale = PerStep(jax.ShapeDtypeStruct((request.steps, 1, shape[0]), jnp.float32))  # pyright: ignore
+        scale = PerStep(jax.ShapeDtypeStruct((request.steps,), jnp.float32))  # pyright: ignore
         cond = Guided(positive=cond, negative=cond, scale=scale)  # pyright: ignore
     shapes = jax.eval_shape(
         lambda tree: precision.keep_as(tree, dtype), {"dit": abstract_params(config)["dit"]}
