@@ -18,18 +18,7 @@ from sora_jax.diffusion.flow import (
     velocity,
     velocity_from_data,
 )
-from sora_jax.diffusion.generation import (
-    Generation,
-    ended,
-    finish,
-    forget,
-    prepare,
-    remask,
-    run,
-    start,
-    step,
-    with_known,
-)
+from sora_jax.diffusion.generation import Generation, finish, forget, prepare, remask, run, start, step
 from sora_jax.diffusion.guidance import Guided, Mixed, guide, interval, mix, ramp
 from sora_jax.diffusion.levels import TEXT_TO_VIDEO, LevelMix, draw_batch, draw_levels, draw_unknown
 from sora_jax.diffusion.samplers import (
@@ -83,7 +72,6 @@ __all__ = [
     "draw_batch",
     "draw_levels",
     "draw_unknown",
-    "ended",
     "euler_sigmas",
     "finish",
     "flow_loss",
@@ -110,5 +98,4 @@ __all__ = [
     "step_cache",
     "velocity",
     "velocity_from_data",
-    "with_known",
 ]

@@ -218,20 +218,6 @@ def finish(gen: Generation) -> Float[Array, "b t h w c"]:
     return gen.x
 
 
-def ended(gen: Generation) -> Generation:
-    """The generation with no noise after its next step, which thereby ends in the model's guess of the clip."""
-    later = jnp.arange(gen.steps + 1) > gen.step
-    later = later.reshape(-1, *(1,) * (gen.sigmas.ndim - 1))
-    return dataclasses.replace(gen, sigmas=jnp.where(later, 0, gen.sigmas))
-
-
-def with_known(gen: Generation, known: Array) -> Generation:
-    """The generation with other values where it is known; the rest goes on as if nothing had been."""
-    return dataclasses.replace(
-        gen, x=jnp.where(gen.unknown[..., None], gen.x, jnp.asarray(known, jnp.float32))
-    )
-
-
 def remask(gen: Generation, unknown: Array, known: Array | None = None) -> Generation:
     """Change what is known, at any step.
 

@@ -19,13 +19,11 @@ from sora_jax.diffusion import (
     Guided,
     Mixed,
     PerStep,
-    ended,
     forget,
     remask,
     saved,
     scaled,
     step_cache,
-    with_known,
 )
 from sora_jax.studio import programs
 from sora_jax.studio.given import Given
@@ -34,7 +32,7 @@ from sora_jax.studio.programs import Told
 from sora_jax.studio.request import Request, check_request
 from sora_jax.studio.size import ClipSize
 
-__all__ = ["Session", "advance", "begin", "change", "encoded_anew", "preview", "restore", "save"]
+__all__ = ["Session", "advance", "begin", "change", "restore", "save"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,11 +54,6 @@ class Session:
     def steps(self) -> int:
         """Steps in all."""
         return self.generation.steps
-
-    @property
-    def level(self) -> float:
-        """The noise level of the noisiest latent, in [0, 1]."""
-        return float(jnp.max(self.generation.level(self.generation.step)))
 
     @property
     def latents(self) -> jax.Array:
@@ -153,17 +146,6 @@ def advance(networks: Networks, session: Session, steps: int = 1) -> Session:
             spread_over=networks.spread_over,
         )
     return dataclasses.replace(session, generation=jax.block_until_ready(generation))
-
-
-def preview(networks: Networks, session: Session) -> jax.Array:
-    """The latents [b, t', h', w', c] of the clip as the denoiser sees it in the noise by now; before the last step."""
-    ending = dataclasses.replace(session, generation=ended(session.generation))
-    return advance(networks, ending).latents
-
-
-def encoded_anew(session: Session, latents: jax.Array) -> Session:
-    """The session with `latents` [b, t', h', w', c] of the same frames where it is known."""
-    return dataclasses.replace(session, generation=with_known(session.generation, latents))
 
 
 def change(

@@ -13,8 +13,7 @@ import numpy as np
 from sora_jax.diffusion import StepCache
 from sora_jax.studio.given import Given
 from sora_jax.studio.progress import Report, reporting
-from sora_jax.studio.request import Request, resolve
-from sora_jax.studio.session import Session, encoded_anew, preview
+from sora_jax.studio.request import resolve
 from sora_jax.studio.size import token_sides
 from sora_jax.studio.windows import Window, latent_unknown, plan_windows
 from sora_jax.typing import Bool, Float
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
 __all__ = ["Settings", "Timeline", "fill", "window_seeds"]
-
-ENCODED_AT = (0.9, 0.6, 0.3)
-"""Noise levels at which what is known is encoded anew."""
 
 
 class Settings(TypedDict, total=False):
@@ -85,12 +81,12 @@ def fill(
         for i, window in enumerate(windows):
             inside = slice(max(window.start, 0), min(window.stop, n))
             here = dataclasses.replace(timeline, frames=frames, known=known)
-            task = _task(pipeline, here, window, window_seeds(seeds, i), options)
+            request, given = _request(pipeline, here, window, window_seeds(seeds, i), options)
 
             def steps(done: int, total: int, before: int = i) -> None:
                 report(before * total + done, len(windows) * total)
 
-            made = pipeline.decode_batch(_sample(pipeline, task, steps).latents)
+            made = pipeline.decode_batch(pipeline.sample(request, given, report=steps).latents)
             kept = known[inside].reshape(-1, *(timeline.known.shape[1:] or (1, 1)), 1)
             made = made[:, inside.start - window.start : inside.stop - window.start]
             frames[:, inside] = np.where(kept, frames[:, inside], made)
@@ -105,48 +101,10 @@ def window_seeds(seeds: list[int], window: int) -> list[int]:
     return [int(np.random.SeedSequence([seed, window]).generate_state(1)[0]) for seed in seeds]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Task:
-    """A window as the sampler takes it."""
-
-    request: Request
-    given: Given
-    pixels: Float[np.ndarray, "b n h w 3"]
-    """With a guess where nothing is known."""
-    unknown: Bool[np.ndarray, "n"] | Bool[np.ndarray, "n h w"]
-
-    @property
-    def guesses_past(self) -> bool:
-        """Whether what is known was encoded with a guess before it, or in a frame with it."""
-        if self.given.unknown is None or self.given.source is not None:
-            return False
-        after = np.logical_or.accumulate(self.unknown.reshape(len(self.unknown), -1).any(axis=1))
-        return bool((~self.unknown[after]).any())
-
-
-def _sample(pipeline: "Pipeline", task: _Task, report: Report) -> Session:
-    """The task's generation at its end.
-
-    What the autoencoder makes of a known frame depends on what was before it, which is a guess at first. At some levels
-    on the way it is encoded anew, after what is made by then: so what is made goes over into it.
-    """
-    session = pipeline.begin(task.request, task.given)
-    levels = ENCODED_AT if task.guesses_past else ()
-    unknown = task.unknown.reshape(*task.unknown.shape, *(1,) * (4 - task.unknown.ndim))
-    report(0, session.steps)
-    while session.step < session.steps:
-        if levels and session.level <= levels[0]:
-            levels = tuple(level for level in levels if level < session.level)
-            made = pipeline.decode_batch(preview(pipeline, session))
-            session = encoded_anew(session, pipeline.encode(np.where(unknown, made, task.pixels)))
-        session = pipeline.advance(session)
-        report(session.step, session.steps)
-    return session
-
-
-def _task(
+def _request(
     pipeline: "Pipeline", timeline: Timeline, window: Window, seeds: list[int], options: dict[str, Any]
-) -> _Task:
+):
+    """The window as the sampler takes it."""
     config, (n, height, width) = pipeline.config, timeline.frames.shape[1:4]
     factor = config.vae.temporal_factor
     at = np.arange(window.start, window.stop)
@@ -177,7 +135,7 @@ def _task(
     request = resolve(
         config, scripts[0], seed=seeds, frames=len(at), fps=timeline.fps, size=(height, width), **options
     )
-    return _Task(request=request, given=Given(**given), pixels=pixels, unknown=unknown)
+    return request, Given(**given)
 
 
 def _guess(pixels: np.ndarray, unknown: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Edits lay out timelines: what is known stays to the bit, the rest is made, nonsense is refused in one sentence."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import tiny_model
@@ -11,7 +9,6 @@ from sora_jax.studio import programs
 from sora_jax.studio.edits import Card
 from sora_jax.studio.edits.blend import influence
 from sora_jax.studio.pipeline import Pipeline
-from sora_jax.studio.timeline import ENCODED_AT
 
 WORDS, OTHER = "a red circle moves right", "a blue star spins"
 QUIET = {"steps": 2, "progress": False}
@@ -51,35 +48,6 @@ def test_an_extension_follows_the_clip_the_words_and_the_seed(pipeline):
     np.testing.assert_array_equal(new(), first)
     for other in (new(clip_of(1)), new(words=OTHER), new(seed=2)):
         assert np.abs(other - first).max() > 1e-3
-
-
-@pytest.mark.parametrize("direction", ["backward", "forward"])
-def test_what_follows_made_frames_is_encoded_after_them(pipeline, monkeypatch, direction):
-    encoded, decoded = [], []
-    encode, decode = pipeline.encode, pipeline.decode_batch
-    monkeypatch.setattr(pipeline, "encode", lambda frames: encoded.append(frames) or encode(frames))
-    monkeypatch.setattr(pipeline, "decode_batch", lambda latents: decoded.append(latents) or decode(latents))
-    pipeline.extend(CLIP, WORDS, seconds=0.25, direction=direction, steps=12, progress=False)
-    if direction == "forward":
-        assert len(encoded) == 1
-        return
-    assert len(encoded) == 1 + len(ENCODED_AT)
-    for before, after in pairwise(encoded):
-        np.testing.assert_array_equal(before[:, 3:], after[:, 3:])
-        assert np.abs(before - after)[:, :3].max() > 1e-3
-    np.testing.assert_allclose(decoded[-1][:, 2:], encode(encoded[-1])[:, 2:], atol=1e-6)
-    assert np.abs(decoded[-1] - encode(encoded[0]))[:, 2:].max() > 1e-3
-
-
-def test_what_surrounds_a_mask_is_encoded_with_what_is_made(pipeline, monkeypatch):
-    encoded, encode = [], pipeline.encode
-    monkeypatch.setattr(pipeline, "encode", lambda frames: encoded.append(frames) or encode(frames))
-    mask = np.zeros((16, 16), bool)
-    mask[:8, 8:] = True
-    pipeline.inpaint(CLIP, WORDS, mask=mask, steps=12, progress=False)
-    for frames in encoded[1:]:
-        np.testing.assert_array_equal(frames[0][:, ~mask], CLIP.frames[:, ~mask])
-    assert np.abs(encoded[-1] - encoded[0]).max() > 1e-3
 
 
 def test_two_clips_are_connected(pipeline):
