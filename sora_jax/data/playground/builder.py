@@ -24,12 +24,7 @@ __all__ = ["Playground", "PlaygroundSource", "build"]
 
 _SEED_STRIDE = 2**32
 # What the playground's denoiser learns last (docs/playground.md).
-_HARD: tuple[dict[str, Any], ...] = (
-    {"motion": "spins"},
-    {"motion": "circles around"},
-    {"objects": 2, "motion": "spins"},
-    {"objects": 2},
-)
+_HARD: tuple[dict[str, Any], ...] = ({"motion": "spins"}, {"motion": "circles around"}, {"objects": 2})
 
 
 @dataclass(frozen=True)
