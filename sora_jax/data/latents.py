@@ -5,6 +5,7 @@ not at all, so a run that was killed goes on with the first missing one. `ItemCa
 `cache.json` says what either was made from.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -42,6 +43,15 @@ def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
             )
     else:
         _write_atomically(card, lambda file: file.write(json.dumps(about, indent=2).encode()))
+
+
+def clips_digest(source: Any) -> str:
+    """Sixteen hexadecimal digits of the first eight clips and captions: another version of the playground may draw
+    other clips from the same numbers."""
+    digest = hashlib.sha256()
+    for example in (source[i] for i in range(min(8, len(source)))):
+        digest.update(np.ascontiguousarray(example["video"]).tobytes() + str(example["caption"]).encode())
+    return digest.hexdigest()[:16]
 
 
 def fill(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.data.latents import LatentSource, fill
+from sora_jax.data.latents import LatentSource, clips_digest, fill
 from sora_jax.data.pipeline import Source, bucketed_batches
 from sora_jax.data.sources import DataConfig, caption_map, open_resized
 from sora_jax.diffusion.flow import flow_loss, interpolate
@@ -291,8 +291,7 @@ def run_dit(
             made_from={
                 "vae": vae_fingerprint,
                 "data": dataclasses.asdict(data),
-                # Another version of the playground may draw other scenes from the same numbers.
-                "captions": [str(source[i]["caption"]) for i in range(min(8, len(source)))],
+                "clips": clips_digest(source),
             },
             progress=progress,
             host=jax.process_index(),

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from sora_jax.data.latents import LatentSource, fill
+from sora_jax.data.latents import LatentSource, clips_digest, fill
 from sora_jax.data.pipeline import batches, bucketed_batches, crop
 
 
@@ -172,6 +172,14 @@ def test_a_cache_of_other_weights_is_refused(tmp_path):
     fill(tmp_path, Clips(2), encode, made_from={"vae": "a"})
     with pytest.raises(ValueError, match="another vae"):
         fill(tmp_path, Clips(2), encode, made_from={"vae": "b"})
+
+
+def test_clips_of_the_same_captions_are_told_apart():
+    clips = [{"video": np.full((1, 2, 2, 3), i, np.uint8), "caption": str(i)} for i in range(3)]
+    redrawn = [*clips[:2], {**clips[2], "video": clips[2]["video"] + 1}]
+    renamed = [*clips[:2], {**clips[2], "caption": "another"}]
+    assert clips_digest(clips) == clips_digest(list(clips))
+    assert len({clips_digest(source) for source in (clips, redrawn, renamed, clips[:2])}) == 4
 
 
 def test_sources_with_batches_of_their_own_size_come_as_often_as_they_weigh():

@@ -236,7 +236,8 @@ def _places(draw: Chance, obj: Object, camera: Camera) -> laws.Path:
         x, y = low + travel + (high - low - 2.0 * travel) * b, low + travel + (high - low - 2.0 * travel) * c
         turns, phase = sign * (0.75 + 0.25 * e), g
     elif motion == "spins":
-        turns, phase = sign * (0.45 + 0.2 * e), g
+        # Four in five start upright, as everything else is: no caption says how a shape is turned at first.
+        turns, phase = sign * (0.45 + 0.2 * e), np.maximum(0.0, 5.0 * g - 4.0)
     elif motion in RESIZING:
         travel = 0.40 + 0.06 * d
     return laws.Path(x, y, radius, travel, turns, phase)

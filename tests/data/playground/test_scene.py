@@ -92,6 +92,17 @@ def test_the_laws_do_what_the_motions_say():
     assert track("shrinks").radius[-1] < 0.5 * track("shrinks").radius[0]
 
 
+def test_most_of_what_spins_starts_upright_and_the_rest_anyhow():
+    phases = [
+        o.phase
+        for seed in range(200)
+        for o in draw_scene(seed, split="all", objects=1, motion="spins").objects
+    ]
+    tilted = [phase for phase in phases if phase]
+    assert 0.1 < len(tilted) / len(phases) < 0.3
+    assert np.ptp(tilted) > 0.8
+
+
 def test_longer_clips_turn_more_often():
     obj = draw_scene(3, split="all", objects=1, motion="spins").objects[0]
     short, long = (laws.object_track(obj, TIMES, seconds=s).angle for s in (2.0, 10.0))
