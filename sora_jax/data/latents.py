@@ -7,8 +7,6 @@ not at all, so a run that was killed goes on with the first missing one. `ItemCa
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from sora_jax.media.atomic import atomic
 
-def _write_atomically(path: Path, write: Callable[[Any], None]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
 
 
 def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
@@ -42,7 +34,8 @@ def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
                 f"the {what} in {folder} were made with another {', '.join(different)}: delete or name another folder."
             )
     else:
-        _write_atomically(card, lambda file: file.write(json.dumps(about, indent=2).encode()))
+        with atomic(card) as temporary:
+            temporary.write_text(json.dumps(about, indent=2))
 
 
 def clips_digest(source: Any) -> str:
@@ -85,9 +78,7 @@ def fill(
             short = batch_size - len(clips)
             padded = np.concatenate([clips, np.repeat(clips[-1:], short, axis=0)]) if short else clips
             parts.append(encode(padded)[: len(clips)].astype(np.float16))
-        _write_atomically(
-            _shard(folder, start // shard_size), lambda file, p=parts: np.save(file, np.concatenate(p))
-        )
+        _save(_shard(folder, start // shard_size), np.concatenate(parts))
 
 
 def _batches(source: Any, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -131,7 +122,7 @@ class ItemCache:
             half = np.asarray(array).astype(np.float16)
         if not np.isfinite(half).all():
             raise ValueError(f"{key} holds numbers that float16 can't: the network that made it diverged.")
-        _write_atomically(self._path(key), lambda file: np.save(file, half))
+        _save(self._path(key), half)
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The array as float32."""

@@ -1,12 +1,12 @@
 """Figures as a table for people and JSON for programs, and sheets of the clips behind them."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sora_jax.media import contact_sheet
+from sora_jax.media.atomic import atomic
 
 __all__ = ["studio_table", "table", "write_json", "write_sheet"]
 
@@ -80,12 +80,8 @@ def studio_table(figures: dict[str, Any]) -> Any:
 
 def write_json(figures: dict[str, Any], path: Path) -> Path:
     """Writes the figures in one piece or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -1,9 +1,7 @@
 """Writing clips: mp4, webm, gif, webp or png by the file's ending, in one piece or not at all."""
 
 import io
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -17,10 +15,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sora_jax.media import metadata as meta
+from sora_jax.media.atomic import atomic, check_place
 from sora_jax.media.clip import Clip
 from sora_jax.media.sheet import grid
 
-__all__ = ["ENDINGS", "atomic", "check_output", "write"]
+__all__ = ["ENDINGS", "check_output", "write"]
 
 BT709 = 1  # in H.273, for primaries, transfer and matrix alike
 LIMITED_RANGE = 1
@@ -40,32 +39,7 @@ def check_output(path: str | Path) -> Path:
         raise ValueError(
             f"{path} ends in {path.suffix or 'nothing'}, but a clip is written as one of: {ENDINGS}"
         )
-    return _check_place(path)
-
-
-def _check_place(path: Path) -> Path:
-    folder = path.parent
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist: create it, or write somewhere else")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"the folder {folder} cannot be written to: choose another place")
-    return path
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block ends well, and goes if it doesn't."""
-    _check_place(path)
-    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}.{os.urandom(4).hex()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(f"{path} could not be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    return check_place(path)
 
 
 def write(path: str | Path, clip: Clip) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sora_jax.media.atomic import atomic
 from sora_jax.media.clip import Clip
 
 __all__ = ["contact_sheet", "grid"]
@@ -65,8 +66,6 @@ def contact_sheet(
         sheet.paste(row, (GAP, y + height - GAP - row.height))
         y += height
     if path is not None:
-        from sora_jax.media.encode import atomic
-
         with atomic(Path(path)) as temporary:
             sheet.save(temporary, format="PNG")
     return sheet

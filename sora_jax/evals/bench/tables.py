@@ -163,7 +163,7 @@ def plot(records: Mapping[str, Record], path: Path) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("the plot needs Matplotlib: pip install 'sora_jax[plots]'.") from error
-    from sora_jax.media.encode import atomic
+    from sora_jax.media.atomic import atomic
 
     figure = Figure(figsize=(9, 1 + 0.4 * len(rows) * len(labels)), layout="constrained")
     axes: Any = figure.add_subplot()
