@@ -1,7 +1,7 @@
 """A timeline of frames, some known and some to be made: what every edit of a clip is before it is sampled.
 
 `fill` makes the unknown ones, a window at a time (`studio.windows`), each one a run of the one sampler; what is known
-comes out as it went in.
+comes out as it went in, but for the few frames that what was made leads over to.
 """
 
 import dataclasses
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
 __all__ = ["Settings", "Timeline", "fill", "window_seeds"]
+
+FADE_PSNR = 30.0
+"""The least PSNR, dB, of a known frame that what was made before it leads over to."""
 
 
 class Settings(TypedDict, total=False):
@@ -57,7 +60,10 @@ class Timeline:
 def fill(
     pipeline: "Pipeline", timeline: Timeline, settings: Settings, *, length: int | None = None
 ) -> Float[np.ndarray, "b n h w 3"]:
-    """The frames of the timeline with the unknown ones made; those that are known keep their bits.
+    """The frames of the timeline with the unknown ones made.
+
+    Those that are known keep their bits, but for the first after made ones, as many as share a latent: the autoencoder is
+    causal, so it shows them otherwise after new frames, and they fade over from that, never by more than `FADE_PSNR`.
 
     length: frames that are made at once; the model's own length unless given.
     """
@@ -89,9 +95,21 @@ def fill(
             made = pipeline.decode_batch(pipeline.sample(request, given, report=steps).latents)
             kept = known[inside].reshape(-1, *(timeline.known.shape[1:] or (1, 1)), 1)
             made = made[:, inside.start - window.start : inside.stop - window.start]
-            frames[:, inside] = np.where(kept, frames[:, inside], made)
+            held = _faded(frames[:, inside], made, kept.all(axis=(1, 2, 3)), factor)
+            frames[:, inside] = np.where(kept, held, made)
             known[inside] = True
     return frames
+
+
+def _faded(kept: np.ndarray, made: np.ndarray, known: Bool[np.ndarray, "n"], over: int) -> np.ndarray:
+    """`kept` with its first frames after unknown ones on their way, `over` frames long, from `made` to themselves."""
+    at = np.arange(len(known))
+    since = at - np.maximum.accumulate(np.where(known, -over - 1, at))
+    share = np.where(known, np.maximum(1 - since / (over + 1), 0), 0).reshape(-1, 1, 1, 1)
+    change = made - kept
+    apart = np.sqrt(np.square(change).mean(axis=(2, 3, 4), keepdims=True))
+    most = 2.0 * 10.0 ** (-FADE_PSNR / 20.0)
+    return kept + np.minimum(share, most / np.maximum(apart, most)).astype(np.float32) * change
 
 
 def window_seeds(seeds: list[int], window: int) -> list[int]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_model
 
-from sora_jax.media import Clip
+from sora_jax.media import Clip, from_uint8
 from sora_jax.studio import programs
 from sora_jax.studio.edits import Card
 from sora_jax.studio.edits.blend import influence
@@ -27,13 +27,22 @@ def clip_of(seed: int, frames: int = 5, size: tuple[int, int] = (16, 16), fps: f
 CLIP = clip_of(0)
 
 
+def assert_led_over_to(frames, kept):
+    """They are `kept` to the bit, but for the two of a latent that come after made ones."""
+    assert np.square(frames[:2] - kept[:2]).mean(axis=(1, 2, 3)).max() <= 4.0001e-3  # 30 dB
+    np.testing.assert_array_equal(frames[2:], kept[2:])
+
+
 @pytest.mark.parametrize(
     ("direction", "before", "after"), [("forward", 0, 7), ("backward", 7, 0), ("both", 7, 7)]
 )
 def test_an_extension_keeps_the_clip(pipeline, direction, before, after):
     longer = pipeline.extend(CLIP, WORDS, seconds=7 / 8, direction=direction, seed=1, **QUIET)
     assert longer.frames.shape == (5 + before + after, 16, 16, 3)
-    np.testing.assert_array_equal(longer.frames[before : before + 5], CLIP.frames)
+    if before:
+        assert_led_over_to(longer.frames[before : before + 5], CLIP.frames)
+    else:
+        np.testing.assert_array_equal(longer.frames[:5], CLIP.frames)
     new = np.delete(longer.frames, np.s_[before : before + 5], axis=0)
     assert new.std(axis=(1, 2, 3)).min() > 0
     about = {"operation": "extend", "prompt": WORDS, "seed": 1, "direction": direction, "steps": 2}
@@ -54,20 +63,21 @@ def test_two_clips_are_connected(pipeline):
     other = clip_of(1)
     joined = pipeline.connect(CLIP, other, WORDS, seconds=0.5, **QUIET)
     np.testing.assert_array_equal(joined.frames[:5], CLIP.frames)
-    np.testing.assert_array_equal(joined.frames[-5:], other.frames)
+    assert_led_over_to(joined.frames[-5:], other.frames)
     assert len(joined) == 14
     pictures = pipeline.connect(CLIP.to_uint8()[0], other.to_uint8()[0], WORDS, seconds=0.25, **QUIET)
     assert len(pictures) == 1 + 2 + 2
-    np.testing.assert_allclose(pictures.frames[-1], other.frames[0], atol=0.01)
+    assert_led_over_to(pictures.frames[-2:], from_uint8(other.to_uint8()[:1]).repeat(2, axis=0))
 
 
 def test_a_loop_keeps_its_clip_and_is_led_back(pipeline):
     ring = pipeline.loop(CLIP, **QUIET)
-    np.testing.assert_array_equal(ring.frames[:5], CLIP.frames)
+    assert_led_over_to(ring.frames[:5], CLIP.frames)
+    assert np.abs(ring.frames[0] - CLIP.frames[0]).max() > 1e-3
     assert len(ring) == 5 + 2
     assert ring.metadata["prompt"] == WORDS
     fresh = pipeline.loop(WORDS, **QUIET)
-    np.testing.assert_array_equal(fresh.frames[:5], pipeline.generate(WORDS, **QUIET).frames)
+    assert_led_over_to(fresh.frames[:5], pipeline.generate(WORDS, **QUIET).frames)
 
 
 def test_keyframes_stay_where_they_are(pipeline):
@@ -75,8 +85,9 @@ def test_keyframes_stay_where_they_are(pipeline):
     clip = pipeline.animate(
         first, WORDS, last_image=last, keyframes={0.5: middle}, frames=9, size=(16, 16), **QUIET
     )
-    for place, picture in ((0, first), (4, middle), (8, last)):
-        np.testing.assert_array_equal(clip.to_uint8()[place], picture)
+    np.testing.assert_array_equal(clip.to_uint8()[0], first)
+    for place, picture in ((4, middle), (8, last)):
+        assert_led_over_to(clip.frames[place][None], from_uint8(picture[None]))
     assert clip.metadata["images_at"] == [0, 0.5, 1]
     # One image that begins the clip is what `generate` takes, too.
     alone = pipeline.animate(first, WORDS, size=(16, 16), **QUIET)
@@ -101,7 +112,7 @@ def test_a_blend_begins_as_one_and_ends_as_the_other(pipeline):
     other = clip_of(1)
     clip = pipeline.blend(CLIP, other, (WORDS, OTHER), **QUIET)
     np.testing.assert_array_equal(clip.frames[0], CLIP.frames[0])
-    np.testing.assert_array_equal(clip.frames[-1], other.frames[-1])
+    assert_led_over_to(clip.frames[-1:], other.frames[-1:])
     mean = (CLIP.frames + other.frames) / 2
     assert np.abs(clip.frames[2] - mean[2]).max() > 1e-3
     same = pipeline.blend(CLIP, other, (WORDS, OTHER), curve=[(0, 0), (0.5, 0)], **QUIET)
@@ -124,8 +135,8 @@ def test_moments_are_kept_on_a_new_timeline(pipeline):
     clip = clip_of(4, 9)
     cut = pipeline.recut(clip, [(0.25, 0.75, 0.5), (0, 0.25, 1.25)], WORDS, seconds=1.75, **QUIET)
     assert len(cut) == 14
-    np.testing.assert_array_equal(cut.frames[4:8], clip.frames[2:6])
-    np.testing.assert_array_equal(cut.frames[10:12], clip.frames[:2])
+    assert_led_over_to(cut.frames[4:8], clip.frames[2:6])
+    assert_led_over_to(cut.frames[10:12], clip.frames[:2])
 
 
 def test_cards_have_their_spans(pipeline):
@@ -139,7 +150,7 @@ def test_cards_have_their_spans(pipeline):
     board = pipeline.storyboard(cards, seconds=2, **QUIET)
     assert len(board) == 16
     np.testing.assert_array_equal(board.to_uint8()[8], picture)
-    np.testing.assert_array_equal(board.frames[12:15], moving.frames)
+    assert_led_over_to(board.frames[12:15], moving.frames)
     assert board.metadata["cuts_at"] == [1]
     # Nothing of the first shot goes into the second.
     alone = pipeline.storyboard(

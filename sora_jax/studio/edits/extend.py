@@ -35,7 +35,7 @@ def extend(
 ) -> Clip:
     """The clip with `seconds` more after its end, before its start, or as much on both sides.
 
-    Its own frames stay as they are. Raises ValueError for what can't be, saying what can.
+    Its own frames stay, as `timeline.fill` keeps them. Raises ValueError for what can't be, saying what can.
     """
     if direction not in ("forward", "backward", "both"):
         raise ValueError(f"direction is {direction!r}: choose forward, backward or both.")
@@ -118,4 +118,6 @@ def loop(
     at = np.arange(len(whole))
     known = (at < len(frames)) | (at >= len(frames) + new)
     made = make(pipeline, "loop", whole, known, fps, [prompt], settings, about={"added_seconds": new / fps})
-    return Clip(made.frames[: len(frames) + new], fps, made.metadata)
+    # Its first frames as what was made leads over to them.
+    start, end = np.split(made.frames, [len(frames) + new])
+    return Clip(np.concatenate([end, start[len(end) :]]), fps, made.metadata)
