@@ -62,8 +62,8 @@ def fill(
 ) -> Float[np.ndarray, "b n h w 3"]:
     """The frames of the timeline with the unknown ones made.
 
-    Those that are known keep their bits, but for the first after made ones, as many as share a latent: the autoencoder is
-    causal, so it shows them otherwise after new frames, and they fade over from that, never by more than `FADE_PSNR`.
+    Those that are known keep their bits, but for the first after made ones, as many as share a latent: the autoencoder
+    is causal, so it shows them otherwise after new frames, and they fade over from that, within `FADE_PSNR`.
 
     length: frames that are made at once; the model's own length unless given.
     """
@@ -95,7 +95,7 @@ def fill(
             made = pipeline.decode_batch(pipeline.sample(request, given, report=steps).latents)
             kept = known[inside].reshape(-1, *(timeline.known.shape[1:] or (1, 1)), 1)
             made = made[:, inside.start - window.start : inside.stop - window.start]
-            held = _faded(frames[:, inside], made, kept.all(axis=(1, 2, 3)), factor)
+            held = _faded(frames[:, inside], made, np.all(kept, axis=(1, 2, 3)), factor)
             frames[:, inside] = np.where(kept, held, made)
             known[inside] = True
     return frames
