@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sora_jax.ops.layout import gather
 from sora_jax.ops.matmul import matmul
 from sora_jax.typing import Array
 
@@ -41,7 +42,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         kernel: Array = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)  # pyright: ignore
-        y = matmul(x.astype(self.dtype), matrix(kernel, self.dtype))
+        y = matmul(x.astype(self.dtype), gather(matrix(kernel, self.dtype), self.axes))
         if self.use_bias:
             bias_init = nn.with_logical_partitioning(self.bias_init, self.axes[1:])
             bias: Array = self.param("bias", bias_init, (self.features,), jnp.float32)  # pyright: ignore

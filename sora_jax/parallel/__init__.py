@@ -1,6 +1,6 @@
 """The mesh, what lies where on it, how tokens on different devices attend to one another, and runs on many hosts."""
 
-from sora_jax.parallel.context import context_attention, spread
+from sora_jax.parallel.context import context_attention
 from sora_jax.parallel.hosts import start
 from sora_jax.parallel.mesh import (
     MeshConfig,
@@ -10,6 +10,7 @@ from sora_jax.parallel.mesh import (
     place_batch,
     shardings,
 )
+from sora_jax.parallel.spread import spread
 
 __all__ = [
     "MeshConfig",

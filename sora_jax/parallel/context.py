@@ -6,19 +6,15 @@
 `ulysses_ring` (arXiv 2405.07719): neighbours exchange tokens for heads as far as heads go, and rings join the rest.
 """
 
-import contextlib
-import functools
 import math
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
-from sora_jax.ops.attention import Spread, attention, spread_by
-from sora_jax.ops.layout import laid_out_by
+from sora_jax.ops.attention import attention
 from sora_jax.parallel.ring import Ring, ring_attention
 from sora_jax.typing import Array
 
@@ -27,42 +23,6 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 TOKENS = PartitionSpec(("data", "fsdp"), "context", "tensor", None)
 MARKS = PartitionSpec(("data", "fsdp"), "context")
-CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",))
-"""What cuts clips and frames in the autoencoder. Not rows: XLA (jax 0.10.2) gets convolutions of cut rows wrong."""
-
-
-@contextlib.contextmanager
-def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
-    """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
-    with a clip's frames along `context`.
-
-    With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
-    """
-
-    def own(q, k, v, mask, segments, scale):
-        return context_attention(
-            q, k, v, mask, segments, scale, mesh=mesh, method=method, whole_batch=whole_batch
-        )
-
-    def cross(q, k, v, mask, segments, scale):
-        return cross_attention(q, k, v, mask, segments, scale, mesh=mesh)
-
-    # XLA cuts its own attention over batch and heads by itself; TPU's kernel has to be told.
-    tpu = mesh.devices.flat[0].platform == "tpu"
-    alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
-    within = mesh.shape["context"] > 1
-    layout = functools.partial(_lay_out, mesh=mesh) if within else None
-    with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
-        yield
-
-
-def _lay_out(x: Array, mesh: Mesh) -> Array:
-    """x [b, t, h, w, c], cut as CLIPS says, along axes that have something for every device."""
-    cuts = []
-    for size, axes, even in zip(x.shape, CLIPS, (True, False), strict=False):
-        devices = math.prod(mesh.shape[axis] for axis in axes)
-        cuts.append(None if size < devices or (even and size % devices) else axes)
-    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*cuts)))
 
 
 def cross_attention(

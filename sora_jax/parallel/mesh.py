@@ -4,6 +4,7 @@ Modules name only logical axes; this table alone decides what is sharded (the id
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -155,12 +156,24 @@ def shardings(abstract: Any, mesh: Mesh) -> Any:
         # A box may hold no array, where an optimizer leaves a parameter to another.
         if not hasattr(value, "shape"):
             return value
-        entries = zip(value.shape, sharding.spec, strict=False)
-        return NamedSharding(mesh, PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in entries)))
+        return NamedSharding(mesh, _dividing(value.shape, sharding.spec, mesh))
 
     return jax.tree.map(
         dividing, abstract, named, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
     )
+
+
+def kernel_specs(
+    shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh
+) -> tuple[PartitionSpec, PartitionSpec]:
+    """How a kernel with these logical axes is kept on the mesh, and how it is used: cut over `tensor` alone."""
+    kept = _dividing(shape, spmd.logical_to_mesh_axes(axes, LOGICAL_TO_MESH) or (), mesh)
+    return kept, PartitionSpec(*(entry if entry == "tensor" else None for entry in kept))
+
+
+def _dividing(shape: tuple[int, ...], spec: Iterable[Any], mesh: Mesh) -> PartitionSpec:
+    """The spec, with the axes whole that its mesh axes don't divide."""
+    return PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in zip(shape, spec, strict=False)))
 
 
 def _devices(entry: str | tuple[str, ...] | None, mesh: Mesh) -> int:

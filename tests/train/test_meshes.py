@@ -231,3 +231,5 @@ def test_between_attentions_too_a_device_holds_its_own_tokens_alone():
     text = step.lower(params, *inputs).compile().as_text()
     assert f"f32[{B // 2},{tokens // 4},32]" in text  # the FFN's inner activations
     assert f"f32[{B // 2},{tokens},32]" not in text
+    # Kernels come whole to the tokens; tokens don't travel to parts of kernels, whose products would be summed.
+    assert "all-reduce" not in text
