@@ -58,7 +58,7 @@ def attention(
     if spread is not None and spread.cross is not None and bias is None and not inside:
         return spread.cross(q, k, v, mask, segments, s)
     alone = inside or (spread is None and jax.device_count() == 1)
-    kernel = alone and bias is None and splash_fits(q, k)
+    kernel = alone and bias is None and splash_fits(q.shape[1], k.shape[1])
     out = lax.platform_dependent(
         *(q, k, v, bias, mask, segments),
         cpu=dense(heads_first),

@@ -26,9 +26,9 @@ LEAST_LOGITS = 512 * 512
 """Below so many logits a head XLA's own attention is left to it: the kernel's padding and start cost more."""
 
 
-def splash_fits(q, k) -> bool:
-    """Whether queries [b, n, k, e] and keys [b, s, k, e] are many enough for the kernel to pay."""
-    return q.shape[1] * k.shape[1] >= LEAST_LOGITS
+def splash_fits(n: int, s: int) -> bool:
+    """Whether n queries and s keys are many enough for the kernel to pay."""
+    return n * s >= LEAST_LOGITS
 
 
 def _block(length: int) -> int:
@@ -55,12 +55,29 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
 
     `segments`: int32 [b, n] and [b, s], of -2 and more; `interpret` runs the kernel without a TPU.
     """
-    b, n, _, e = q.shape
-    s = k.shape[1]
+    # Across to a text it is cheap to do again.
+    saved = SAVED if q.shape[1] == k.shape[1] else None
+    q, k, v = (a.transpose(0, 2, 1, 3) for a in (q, k, v))
+    return _attend(q, k, v, segments, scale, interpret, residual_checkpoint_name=saved).transpose(0, 2, 1, 3)
+
+
+def splash_part(q, k, v, segments=None, *, scale: float, interpret: bool = False):
+    """What some of the keys give: their attention [b, k, n, e] and log Σ e^S, float32 [b, k, n], of heads-first arrays.
+
+    A query that meets none of them has a sum far below any other's. It has no gradient.
+    """
+    out, (log_sum,) = _attend(q, k, v, segments, scale, interpret, save_residuals=True)
+    return out, log_sum
+
+
+def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_checkpoint_name=None):
+    b, _, n, e = q.shape
+    s = k.shape[2]
     block_q, block_k, held_q, held_k = _block(n), _block(s), _held(n), _held(s)
     if segments is None and (n % held_q or s % held_k):
         segments = jnp.zeros((b, n), jnp.int32), jnp.zeros((b, s), jnp.int32)
-    q, k, v = (_padded(a.transpose(0, 2, 1, 3), 3, LANES) for a in (q * jnp.asarray(scale, q.dtype), k, v))
+    given = q.dtype
+    q, k, v = (_padded(a, 3, LANES) for a in (q * jnp.asarray(scale, q.dtype), k, v))
     q, k, v = _padded(q, 2, held_q), _padded(k, 2, held_k), _padded(v, 2, held_k)
     ids = None
     if segments is not None:
@@ -83,12 +100,15 @@ def splash(q, k, v, segments=None, *, scale: float, interpret: bool = False):
             *(every_block, every_block, every_block),
             block_sizes=blocks,
             is_mqa=False,
-            save_residuals=False,
+            save_residuals=save_residuals,
             mask_value=kernel.DEFAULT_MASK_VALUE,
             attn_logits_soft_cap=None,
-            residual_checkpoint_name=SAVED if n == s else None,  # across to a text it is cheap to do again
+            residual_checkpoint_name=residual_checkpoint_name,
             mask_function=None,
             interpret=interpret,
         )
-        out: Any = jax.vmap(attend)(q, k, v, ids)
-    return out[:, :, :n, :e].transpose(0, 2, 1, 3).astype(q.dtype)
+        made: Any = jax.vmap(attend)(q, k, v, ids)
+    if not save_residuals:
+        return made[:, :, :n, :e].astype(given)
+    out, (log_sum,) = made
+    return out[:, :, :n, :e].astype(given), (log_sum[:, :, :n],)

@@ -15,7 +15,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from sora_jax.ops.attention import MASKED
-from sora_jax.ops.attention_splash import SAVED
+from sora_jax.ops.attention_splash import SAVED, splash_fits, splash_part
 
 LARGEST_BLOCK = 1024
 """Keys whose logits are there at a time."""
@@ -66,7 +66,26 @@ def _shown(p, shown):
 
 def _accumulate(state, q, q_segments, travelling, ring: Ring):
     """(o, m, l) with one device's keys, values and segments taken in."""
+    products = functools.partial(_by_products, ring=ring)
+    if not splash_fits(q.shape[2], travelling[0].shape[2]):
+        return products(state, q, q_segments, travelling)
+    kernel = functools.partial(_by_kernel, ring=ring)
+    return lax.platform_dependent(state, q, q_segments, travelling, tpu=kernel, default=products)
 
+
+def _by_kernel(state, q, q_segments, travelling, ring: Ring, interpret: bool = False):
+    """By TPU's kernel: logits don't leave the chip's own memory."""
+    (o, m, l), (k, v, k_segments) = state, travelling
+    segments = None if k_segments is None else (q_segments, k_segments[:, 0])
+    part, log_sum = splash_part(q, k, v, segments, scale=ring.scale, interpret=interpret)
+    highest = jnp.maximum(m, log_sum)
+    fade = jnp.exp(m - highest)
+    share = jnp.where(log_sum > MASKED / 2, jnp.exp(log_sum - highest), 0.0)
+    added = part.astype(jnp.float32) * share[..., None]
+    return o * fade[..., None] + added, highest, l * fade + share
+
+
+def _by_products(state, q, q_segments, travelling, ring: Ring):
     def take_in(state, block):
         o, m, l = state
         k, v, segments = block

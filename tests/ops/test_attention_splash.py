@@ -51,6 +51,5 @@ def test_where_the_kernel_could_be_chosen_other_platforms_still_compile(monkeypa
 
 
 def test_short_sequences_are_left_to_xla():
-    short, long = jnp.zeros((1, 80, 2, 8)), jnp.zeros((1, 1024, 2, 8))
-    assert not splash_fits(short, long)
-    assert splash_fits(long, long)
+    assert not splash_fits(80, 1024)
+    assert splash_fits(1024, 1024)

@@ -1,5 +1,7 @@
 """Attention that is cut over devices is the attention that isn't, and so are its gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.sharding import PartitionSpec
 
 from sora_jax.ops.attention import Spread, attention, self_attention, spread_by
 from sora_jax.parallel import MeshConfig, context_attention, make_mesh, spread
+from sora_jax.parallel import ring as ring_module
 from sora_jax.parallel.context import cross_attention
 from sora_jax.parallel.ring import Ring, ring_attention
 
@@ -64,6 +67,19 @@ def test_every_method_is_plain_attention(name, case, inputs, packed, plain):
 
     def attend(q, k, v):
         return context_attention(q, k, v, mask, segments, mesh=mesh, method=name.split()[0])
+
+    for cut, whole in zip(value_and_gradients(attend, *inputs), plain[case], strict=True):
+        np.testing.assert_allclose(cut, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["whole", "packed"])
+def test_a_ring_of_tpu_s_kernels_is_plain_attention(case, inputs, packed, plain, monkeypatch):
+    monkeypatch.setattr(ring_module, "_accumulate", functools.partial(ring_module._by_kernel, interpret=True))
+    mesh = make_mesh(MeshConfig(**MESHES["ring"]))
+    segments, mask = packed if case == "packed" else (None, None)
+
+    def attend(q, k, v):
+        return context_attention(q, k, v, mask, segments, mesh=mesh, method="ring")
 
     for cut, whole in zip(value_and_gradients(attend, *inputs), plain[case], strict=True):
         np.testing.assert_allclose(cut, whole, atol=1e-5)
