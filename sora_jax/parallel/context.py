@@ -36,27 +36,31 @@ def cross_attention(
     mesh: Mesh,
 ) -> Array:
     """Attention of queries [b, n, k, e], cut as `context_attention` cuts them, to keys that every one of the context
-    axis's devices holds whole. What the mesh doesn't divide stays whole too.
+    axis's devices holds whole. Rows and heads that the mesh doesn't divide stay whole too; queries are padded.
 
     Its other arguments are those of `ops.attention`.
     """
     copies, parts, columns = _copies(mesh), mesh.shape["context"], mesh.shape["tensor"]
     rows = ("data", "fsdp") if q.shape[0] % copies == 0 else None
-    tokens = "context" if q.shape[1] % parts == 0 else None
     heads = "tensor" if q.shape[2] % columns == 0 else None
-    marks = None if segments is None else (PartitionSpec(rows, tokens), PartitionSpec(rows))
+    marks = None if segments is None else (PartitionSpec(rows, "context"), PartitionSpec(rows))
+    n, missing = q.shape[1], -q.shape[1] % parts
+    if missing:
+        q = jnp.pad(q, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        segments = segments and (jnp.pad(segments[0], ((0, 0), (0, missing))), segments[1])
 
     def local(q, k, v, mask, segments):
         return attention(q, k, v, mask, scale=scale, segments=segments)
 
-    queries, keys = PartitionSpec(rows, tokens, heads), PartitionSpec(rows, None, heads)
-    return jax.shard_map(
+    queries, keys = PartitionSpec(rows, "context", heads), PartitionSpec(rows, None, heads)
+    out = jax.shard_map(
         local,
         mesh=mesh,
         in_specs=(queries, keys, keys, None if mask is None else PartitionSpec(rows), marks),
         out_specs=queries,
         check_vma=False,
     )(q, k, v, mask, segments)
+    return out[:, :n]
 
 
 def _copies(mesh: Mesh) -> int:
