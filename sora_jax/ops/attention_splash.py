@@ -70,7 +70,7 @@ def splash_part(q, k, v, segments=None, *, scale: float, interpret: bool = False
     return out, log_sum
 
 
-def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_checkpoint_name=None):
+def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_checkpoint_name=None) -> Any:
     b, _, n, e = q.shape
     s = k.shape[2]
     block_q, block_k, held_q, held_k = _block(n), _block(s), _held(n), _held(s)

@@ -4,6 +4,9 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 from sora_jax.typing import Array, Float, typed
 
@@ -13,7 +16,7 @@ class Layout:
     """Where the frames of a clip lie, and a kernel that is about to be used; see `lay_out` and `gather`."""
 
     clip: Callable[[Array], Array]
-    kernel: Callable[[Array, tuple[str, ...]], Array]
+    kernel: Callable[[Any, tuple[str, ...]], Array]
 
 
 _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
@@ -42,7 +45,7 @@ def lay_out(x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
 
 
 @typed
-def gather(kernel: Float[Array, "i o"], axes: tuple[str, ...]) -> Float[Array, "i o"]:
+def gather(kernel: Float[Array | np.ndarray, "i o"], axes: tuple[str, ...]) -> Any:
     """A kernel with these logical axes, on every device that needs it, as `laid_out_by` says."""
     layout = _layout.get()
     return kernel if layout is None else layout.kernel(kernel, axes)
