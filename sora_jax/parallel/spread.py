@@ -58,8 +58,8 @@ def _kernel(kernel: Array, axes: tuple[str, ...], mesh: Mesh) -> Array:
     """The kernel whole but for what `tensor` cuts; its gradient lies as the kernel is kept.
 
     Left to itself XLA (jax 0.10.2) sums products of cut kernels with tokens that lie along the same axis over all of
-    its devices: activations travel, which over 256 chips are many times the kernels. Of the gradient too the devices'
-    sums are to travel: asked for its parts alone, XLA gathers all tokens for each.
+    its devices: activations travel, which over 256 chips are many times the kernels. Of the gradient
+    the sum is asked for before its parts, so that no tokens need travel there either.
     """
     kept, used = (NamedSharding(mesh, spec) for spec in kernel_specs(kernel.shape, axes, mesh))
 
