@@ -66,6 +66,39 @@ CONFIGS = {
 }
 """As Wan 2.1 T2V; 2.2 TI2V; 2.1 I2V; 2.1 FLF2V; 2.2 T2V A14B; 2.2 I2V A14B."""
 
+_KEEPING = dataclasses.replace(
+    WORDS.vae,
+    multipliers=(1, 2, 2),
+    temporal_downsample=(True, True),
+    spatial_downsample=(True, False),
+    residual_shortcuts=True,
+    patch_size=2,
+)
+_OWN_TEXT = dataclasses.replace(WORDS.text, max_length=24)
+OURS = {
+    "all of the playground's": _like(
+        WORDS,
+        dataclasses.replace(_DIT, neighbours=True, prediction="preconditioned"),
+        vae=_KEEPING,
+        text=_OWN_TEXT,
+        known_frames=True,
+        mask_text=True,
+        defaults=dataclasses.replace(WORDS.defaults, height=16, width=24),
+    ),
+    "a denoiser, levels of clips": _like(
+        WORDS,
+        dataclasses.replace(_DIT, heads=3, depth=1, prediction="preconditioned", patch=(1, 2, 4)),
+        mask_text=True,
+        defaults=dataclasses.replace(WORDS.defaults, height=8, width=16),
+    ),
+}
+"""More than diffusers' own networks are."""
+BROUGHT = {
+    "all of the playground's": ["sora_transformer.py", "sora_autoencoder.py"],
+    "a denoiser, levels of clips": ["sora_transformer.py"],
+}
+"""The modules that lie beside their weights, by folder."""
+
 
 @functools.cache
 def checkpoint(kind: str) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 sora-jax convert Wan-AI/Wan2.1-T2V-1.3B-Diffusers wan-1.3b
 sora-jax convert runs/dit my_model
-sora-jax convert runs/dit/weights exported --format diffusers
+sora-jax convert playground exported --format diffusers
 """
 
 import dataclasses

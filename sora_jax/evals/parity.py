@@ -21,7 +21,7 @@ from sora_jax.models.image import prepare
 from sora_jax.studio import programs
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import Request, resolve
-from sora_jax.weights import load
+from sora_jax.weights import diffusers_modules, load
 from sora_jax.weights.diffusers_folder import FOLDERS, INDEX, read_json
 
 __all__ = ["CLIP_BOUND", "NETWORK_BOUND", "Figure", "compare", "published", "relative_error"]
@@ -57,11 +57,13 @@ def relative_error(ours: Any, theirs: Any) -> float:
 def published(folder: Path) -> Any:
     """diffusers' own pipeline of a folder, in float32.
 
-    Raises ValueError where Torch is missing, or the folder is of no family that is compared.
+    Raises ValueError where Torch is missing, the folder is of no family that is compared, or it brings Torch code
+    other than what `save_diffusers` writes.
     """
     family = read_json(folder / INDEX).get("_class_name")
     if family not in FAMILIES:
         raise ValueError(f"{folder} is diffusers' {family}: what is compared is {', '.join(FAMILIES)}.")
+    brings_code = _brings_our_code(folder)
     # Torch first: without it the other two can be imported, and lack what is needed.
     for module in ("torch", "diffusers", "transformers"):
         try:
@@ -74,10 +76,27 @@ def published(folder: Path) -> Any:
     import torch
 
     pipeline = getattr(diffusers, family).from_pretrained(
-        folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+        folder,
+        torch_dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=brings_code,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _brings_our_code(folder: Path) -> bool:
+    """Whether Torch modules lie beside the weights, each as `save_diffusers` writes it: ValueError for another."""
+    found = sorted(folder.rglob("*.py"))
+    ours = {f"{module}.py": diffusers_modules.source(module) for module in diffusers_modules.MODULES.values()}
+    for path in found:
+        if path.read_bytes() != ours.get(path.name):
+            raise ValueError(
+                f"{path} is code, and not what this version of sora_jax writes there: it isn't run. Write the folder "
+                "anew with sora-jax convert --format diffusers."
+            )
+    return bool(found)
 
 
 def _to_torch(x: Any) -> Any:

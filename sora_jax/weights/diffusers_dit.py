@@ -1,4 +1,4 @@
-"""Weights of diffusers' `WanTransformer3DModel` as parameters of `sora_jax.models.dit.DiT`, and back."""
+"""Weights of diffusers' `WanTransformer3DModel`, or of our own class of it, as parameters of `DiT`, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,7 @@ _MODULES = {
     "blocks/cross_norm": "norm2",
     "blocks/ffn_in": "ffn.net.0.proj",
     "blocks/ffn_out": "ffn.net.2",
+    "blocks/neighbours": "ffn.neighbours",
     "blocks/cross_attention/added_key": "attn2.add_k_proj",
     "blocks/cross_attention/added_value": "attn2.add_v_proj",
     "blocks/cross_attention/added_key_norm": "attn2.norm_added_k",
@@ -57,7 +58,9 @@ def dit_leaves(config: DiTConfig) -> dict[str, Leaf]:
             continue
         module, kind = path.rsplit("/", 1)
         name = f"{prefix}{_MODULES[module]}.{'bias' if kind == 'bias' else 'weight'}"
-        if path == "patch_embedding/kernel":
+        if kind == "taps":
+            leaves[path] = leaf(shape, name, (2, 3, 0), ndim=4, depth=depth)
+        elif path == "patch_embedding/kernel":
             sizes = (*config.patch, config.in_channels)
             leaves[path] = leaf(shape, name, (2, 3, 4, 1, 0), merged=sizes)
         else:

@@ -1,9 +1,14 @@
-"""A `Checkpoint` as a folder in the diffusers layout, which its Wan pipelines' `from_pretrained` loads."""
+"""A `Checkpoint` as a folder in the diffusers layout, which its Wan pipelines' `from_pretrained` loads.
+
+Where a network is more than diffusers' own, the Torch class that it is lies beside its weights (`diffusers_modules`),
+and diffusers asks for `trust_remote_code=True`.
+"""
 
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,9 @@ from sora_jax.models.image import MEAN, STD, ImageConfig
 from sora_jax.models.text import TextConfig
 from sora_jax.models.tokenizer import Tokenizer
 from sora_jax.models.vae import VAEConfig
+from sora_jax.weights import diffusers_modules
 from sora_jax.weights.diffusers_folder import FOLDERS, INDEX, leaves_of
+from sora_jax.weights.diffusers_modules import AUTOENCODER, MODULES, TRANSFORMER
 from sora_jax.weights.layout import scatter
 from sora_jax.weights.tensors import write_tensors
 
@@ -44,15 +51,12 @@ _SCHEDULERS = {
 }
 
 
-def dit_json(config: DiTConfig) -> dict[str, Any]:
-    """The config of `WanTransformer3DModel`. ValueError for a network that it can't be."""
-    if config.prediction != "velocity" or config.neighbours:
-        raise ValueError(
-            "this model's denoiser is preconditioned or convolves over neighbours, which diffusers' "
-            "WanTransformer3DModel can't: it can be saved in the native format only."
-        )
+def dit_json(config: DiTConfig, *, mask_text: bool = False) -> dict[str, Any]:
+    """The config of `WanTransformer3DModel`, or of our own class where the network is more than that."""
+    ours = {"neighbours": config.neighbours, "prediction": config.prediction, "mask_text": mask_text}
+    plain = ours == {"neighbours": False, "prediction": "velocity", "mask_text": False}
     return {
-        "_class_name": "WanTransformer3DModel",
+        "_class_name": "WanTransformer3DModel" if plain else TRANSFORMER,
         "attention_head_dim": config.head_width,
         "cross_attn_norm": True,
         "eps": config.eps,
@@ -69,19 +73,23 @@ def dit_json(config: DiTConfig) -> dict[str, Any]:
         "image_dim": config.image_width,
         "added_kv_proj_dim": None if config.image_width is None else config.width,
         "pos_embed_seq_len": config.image_positions,
-    }
+    } | ({} if plain else ours)
 
 
 def vae_json(config: VAEConfig) -> dict[str, Any]:
-    """The config of `AutoencoderKLWan`. ValueError for a network that it can't be."""
-    if not all(config.spatial_downsample):
+    """The config of `AutoencoderKLWan`, or of our own class where some levels keep the height and width.
+
+    ValueError for a network that neither can be.
+    """
+    plain = all(config.spatial_downsample)
+    if not plain and not config.residual_shortcuts:
         raise ValueError(
-            "this model's VAE keeps the height and width between two of its levels, which diffusers' AutoencoderKLWan "
-            "can't: the model can be saved in the native format only."
+            "this model's VAE keeps the height and width between two of its levels and has no shortcuts: no class "
+            "of diffusers is that, and the model can be saved in the native format only."
         )
     pixels = 3 * config.patch_size**2
     return {
-        "_class_name": "AutoencoderKLWan",
+        "_class_name": "AutoencoderKLWan" if plain else AUTOENCODER,
         "attn_scales": [],
         "base_dim": config.base_width,
         "decoder_base_dim": config.decoder_width,
@@ -98,7 +106,7 @@ def vae_json(config: VAEConfig) -> dict[str, Any]:
         "scale_factor_temporal": config.temporal_factor,
         "temperal_downsample": list(config.temporal_downsample),
         "z_dim": config.latent_channels,
-    }
+    } | ({} if plain else {"spatial_downsample": list(config.spatial_downsample)})
 
 
 def _text_json(config: TextConfig) -> dict[str, Any]:
@@ -159,20 +167,17 @@ def _scheduler_json(config: ModelConfig) -> dict[str, Any]:
     return _SCHEDULERS[sampler] | {"shift" if sampler == "euler" else "flow_shift": config.flow_shift}
 
 
-def _index(config: ModelConfig, scheduler: str) -> dict[str, Any]:
+def _index(config: ModelConfig, classes: Mapping[str, str]) -> dict[str, Any]:
+    """`classes` has the name of the class in each folder's config."""
+    libraries = {name: MODULES.get(kind, "diffusers") for name, kind in classes.items()}
     index: dict[str, Any] = {
         "_class_name": "WanImageToVideoPipeline" if config.needs_image else "WanPipeline",
         "_diffusers_version": VERSION,
         "boundary_ratio": config.boundary_ratio,
         "expand_timesteps": config.known_frames,
-        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "T5EncoderModel" if config.text.shared_bias else "UMT5EncoderModel"],
         "tokenizer": ["transformers", "T5TokenizerFast"],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "vae": ["diffusers", "AutoencoderKLWan"],
-    }
-    if config.boundary_ratio is not None:
-        index["transformer_2"] = index["transformer"]
+    } | {name: [libraries[name], kind] for name, kind in classes.items()}
     if config.image is not None:
         index["image_encoder"] = ["transformers", "CLIPVisionModel"]
         index["image_processor"] = ["transformers", "CLIPImageProcessor"]
@@ -180,14 +185,14 @@ def _index(config: ModelConfig, scheduler: str) -> dict[str, Any]:
 
 
 def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
-    if config.mask_text:
-        raise ValueError(
-            "this model's denoiser doesn't see the padding after a prompt, which diffusers' Wan pipelines show it: it "
-            "can be saved in the native format only."
-        )
+    networks = {
+        FOLDERS[name]: dit_json(network, mask_text=config.mask_text)
+        for name, network in config.networks.items()
+        if isinstance(network, DiTConfig)
+    } | {"vae": vae_json(config.vae)}
     scheduler = _scheduler_json(config)
-    configs = {
-        "vae/config.json": vae_json(config.vae),
+    classes = {folder: value["_class_name"] for folder, value in networks.items()}
+    configs = {f"{folder}/config.json": value for folder, value in networks.items()} | {
         "text_encoder/config.json": _text_json(config.text),
         "scheduler/scheduler_config.json": scheduler,
         "tokenizer/tokenizer_config.json": {
@@ -195,11 +200,8 @@ def _configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
             "extra_ids": 0,
             "model_max_length": config.text.max_length,
         },
-        INDEX: _index(config, scheduler["_class_name"]),
+        INDEX: _index(config, classes | {"scheduler": scheduler["_class_name"]}),
     }
-    for name, network in config.networks.items():
-        if isinstance(network, DiTConfig):
-            configs[f"{FOLDERS[name]}/config.json"] = dit_json(network)
     if config.image is not None:
         configs["image_encoder/config.json"] = _image_json(config.image)
         configs["image_processor/preprocessor_config.json"] = _processor_json(config.image)
@@ -217,6 +219,8 @@ def save_diffusers(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name a new folder.")
     configs = _configs(config)
+    kinds = {Path(file).parent.name: value.get("_class_name", "") for file, value in configs.items()}
+    modules = {part: MODULES[kind] for part, kind in kinds.items() if kind in MODULES}
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -227,6 +231,8 @@ def save_diffusers(
             state = scatter(params[name], leaves_of(network))
             write_tensors(partial / FOLDERS[name] / f"{stem}.safetensors", state, dtype, {"format": "pt"})
         (partial / "tokenizer" / "spiece.model").write_bytes(tokenizer.model)
+        for part, module in modules.items():
+            (partial / part / f"{module}.py").write_bytes(diffusers_modules.source(module))
         for file, value in configs.items():
             (partial / file).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)

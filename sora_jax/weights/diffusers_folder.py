@@ -19,6 +19,7 @@ from sora_jax.models.text import TextConfig
 from sora_jax.models.vae import VAEConfig
 from sora_jax.weights.diffusers_dit import UNUSED, dit_leaves
 from sora_jax.weights.diffusers_image import image_leaves, vision_alone
+from sora_jax.weights.diffusers_modules import TRANSFORMER
 from sora_jax.weights.diffusers_text import encoder_alone, text_leaves
 from sora_jax.weights.diffusers_vae import vae_leaves
 from sora_jax.weights.layout import Leaf, Opened, Tensor, check
@@ -146,11 +147,20 @@ def _floats(value: Any) -> tuple[float, ...]:
     return tuple(float(item) for item in value)
 
 
+def _booleans(value: Any) -> tuple[bool, ...]:
+    return tuple(map(bool, value))
+
+
 def dit_config(path: Path) -> DiTConfig:
     """The denoiser's config from `transformer/config.json`."""
     config = read_json(path)
-    if (kind := config.get("_class_name", "WanTransformer3DModel")) != "WanTransformer3DModel":
-        raise ValueError(f"{path}: a denoiser of class {kind!r} isn't known; WanTransformer3DModel is.")
+    if (kind := config.get("_class_name", "WanTransformer3DModel")) not in (
+        "WanTransformer3DModel",
+        TRANSFORMER,
+    ):
+        raise ValueError(
+            f"{path}: a denoiser of class {kind!r} isn't known; WanTransformer3DModel and {TRANSFORMER} are."
+        )
 
     def integer(name: str) -> int:
         return field(config, path, name, int)
@@ -175,6 +185,8 @@ def dit_config(path: Path) -> DiTConfig:
         image_positions=optional("pos_embed_seq_len"),
         eps=field(config, path, "eps", float),
         remat="full",
+        neighbours=bool(config.get("neighbours", False)),
+        prediction=config.get("prediction", "velocity"),
     )
 
 
@@ -190,7 +202,8 @@ def vae_config(path: Path) -> VAEConfig:
         latent_channels=field(config, path, "z_dim", int),
         multipliers=field(config, path, "dim_mult", _integers),
         res_blocks=field(config, path, "num_res_blocks", depth),
-        temporal_downsample=field(config, path, "temperal_downsample", lambda value: tuple(map(bool, value))),
+        temporal_downsample=field(config, path, "temperal_downsample", _booleans),
+        spatial_downsample=_booleans(config.get("spatial_downsample") or ()),
         residual_shortcuts=bool(config.get("is_residual", False)),
         patch_size=int(config.get("patch_size") or 1),
         latent_mean=field(config, path, "latents_mean", _floats),
@@ -198,7 +211,7 @@ def vae_config(path: Path) -> VAEConfig:
     )
 
 
-def text_config(path: Path) -> TextConfig:
+def text_config(path: Path, max_length: int = TextConfig.max_length) -> TextConfig:
     """The text encoder's config from `text_encoder/config.json` (UMT5 or T5 with gated GELU)."""
     config = read_json(path)
     kind = config.get("model_type")
@@ -216,7 +229,15 @@ def text_config(path: Path) -> TextConfig:
     }
     sizes = {ours: field(config, path, theirs, int) for ours, theirs in names.items()}
     sizes["depth"] = field(config, path, "num_layers", depth)
-    return TextConfig(**sizes, shared_bias=kind == "t5", eps=field(config, path, "layer_norm_epsilon", float))
+    eps = field(config, path, "layer_norm_epsilon", float)
+    return TextConfig(**sizes, shared_bias=kind == "t5", eps=eps, max_length=max_length)
+
+
+def _prompt_length(path: Path) -> int:
+    """Tokens of the longest prompt, from `tokenizer/tokenizer_config.json`; the pipelines' own where it tells none."""
+    told = read_json(path).get("model_max_length") if path.is_file() else None
+    longest = TextConfig.max_length
+    return max(1, min(int(told), longest)) if isinstance(told, int | float) else longest
 
 
 def image_config(path: Path) -> ImageConfig:
@@ -242,6 +263,13 @@ def _has(index: Mapping[str, Any], part: str) -> bool:
     return (index.get(part) or [None])[0] is not None
 
 
+def _form(dit: DiTConfig, vae: VAEConfig) -> tuple[DiTConfig, VAEConfig]:
+    """What tells models apart: not how they are trained, nor what their latents are normalised by."""
+    zeros, ones = (0.0,) * vae.latent_channels, (1.0,) * vae.latent_channels
+    dit = dataclasses.replace(dit, remat="none", unroll=1, init="zero")
+    return dit, dataclasses.replace(vae, latent_mean=zeros, latent_std=ones)
+
+
 def complete(networks: Mapping[str, Any], **settings: Any) -> ModelConfig:
     """A model of these networks; the rest is that of the published model that is most like it.
 
@@ -252,7 +280,8 @@ def complete(networks: Mapping[str, Any], **settings: Any) -> ModelConfig:
     alike = [
         model
         for model in MODELS.values()
-        if (model.dit, model.vae) == (dit, vae) and model.boundary_ratio == settings["boundary_ratio"]
+        if _form(model.dit, model.vae) == _form(dit, vae)
+        and model.boundary_ratio == settings["boundary_ratio"]
     ]
     # Models of one network differ in the size that they were made for, and so in the shift.
     alike.sort(key=lambda model: model.flow_shift != settings.get("flow_shift"))
@@ -275,7 +304,10 @@ def model_config(folder: Path) -> ModelConfig:
     networks = {
         "dit": dit,
         "vae": vae_config(folder / "vae" / "config.json"),
-        "text": text_config(folder / "text_encoder" / "config.json"),
+        "text": text_config(
+            folder / "text_encoder" / "config.json",
+            _prompt_length(folder / "tokenizer" / "tokenizer_config.json"),
+        ),
         "image": image_config(folder / "image_encoder" / "config.json")
         if _has(index, "image_encoder")
         else None,
@@ -285,6 +317,8 @@ def model_config(folder: Path) -> ModelConfig:
     return complete(
         networks,
         boundary_ratio=boundary,
+        mask_text=bool(read_json(folder / "transformer" / "config.json").get("mask_text", False)),
+        whole_timesteps=True,
         known_frames=bool(index.get("expand_timesteps", False)),
         flow_shift=None if shift is None else field({"shift": shift}, folder / "scheduler", "shift", float),
         sampler=_SAMPLERS.get(str(scheduler.get("_class_name"))),

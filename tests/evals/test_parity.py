@@ -140,6 +140,31 @@ def test_families_of_images_and_experts_keep_their_bounds(kind, change, tmp_path
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("kind", tiny_wan.OURS)
+def test_networks_of_our_own_keep_their_bounds(kind, tmp_path, monkeypatch):
+    from diffusers.utils import dynamic_modules_utils
+
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    made = tiny_wan.random_checkpoint(tiny_wan.OURS[kind])
+    folder = save_diffusers(tmp_path / "model", made.config, made.params, made.tokenizer)
+    figures = list(parity.compare(folder, negative="a blue star", seed=1))
+    assert len(figures) == 7
+    assert all(figure.kept for figure in figures), figures
+    assert all(figure.error > 0 for figure in figures[1:]), figures
+
+
+def test_other_code_beside_the_weights_is_not_run(tmp_path, capsys):
+    config = tiny_wan.OURS["a denoiser, levels of clips"]
+    made = tiny_wan.random_checkpoint(config)
+    folder = save_diffusers(tmp_path / "model", made.config, made.params, made.tokenizer)
+    module = folder / "transformer" / "sora_transformer.py"
+    module.write_bytes(module.read_bytes() + b"raise SystemExit('run')\n")
+    assert main(["parity", str(folder)]) == 2
+    assert "isn't run" in capsys.readouterr().err
+
+
+@pytest.mark.parity
 def test_a_denoiser_that_differs_is_found(tmp_path, monkeypatch, capsys):
     folder = make(tmp_path / "model", CASES["t2v, euler"])
     honest = parity.load

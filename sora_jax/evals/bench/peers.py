@@ -26,6 +26,7 @@ from sora_jax.evals.parity import relative_error
 from sora_jax.models.dit import DiT, DiTConfig
 from sora_jax.models.vae import VAEConfig
 from sora_jax.train.flops import count_flops
+from sora_jax.weights import diffusers_modules
 from sora_jax.weights.diffusers_dit import to_diffusers_dit
 from sora_jax.weights.diffusers_export import dit_json, vae_json
 from sora_jax.weights.diffusers_vae import to_diffusers_vae
@@ -92,33 +93,16 @@ def torch_with_threads() -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _dit(config: DiTConfig) -> tuple[Any, Any]:
-    """Our parameters, and diffusers' denoiser with the same."""
-    import diffusers
-
+    """Our parameters, and the denoiser of diffusers that `save_diffusers` writes, with the same."""
     params = random_params(parameter_tree(config))
-    network: Any = diffusers.WanTransformer3DModel.from_config(dit_json(config))  # pyright: ignore
-    return params, _loaded(network, to_diffusers_dit(params, config))
+    return params, _loaded(diffusers_modules.network(dit_json(config)), to_diffusers_dit(params, config))
 
 
 @functools.lru_cache(maxsize=1)
 def _vae(config: VAEConfig) -> tuple[Any, Any]:
-    """As `_dit`, of a VAE. Where ours keeps the height and width between two levels, so do diffusers' modules."""
-    import diffusers
-    import torch
-
+    """As `_dit`, of a VAE."""
     params = random_params(parameter_tree(config))
-    everywhere = dataclasses.replace(config, spatial_downsample=(True,) * len(config.spatial_downsample))
-    network: Any = diffusers.AutoencoderKLWan.from_config(vae_json(everywhere))  # pyright: ignore
-    for level, halved in enumerate(config.spatial_downsample):
-        if not halved:
-            down = network.encoder.down_blocks[level]
-            down.downsampler.resample = torch.nn.Identity()
-            up = network.decoder.up_blocks[len(config.spatial_downsample) - 1 - level]
-            up.upsampler.resample[0] = torch.nn.Identity()
-            for block in (down, up):
-                old = block.avg_shortcut
-                block.avg_shortcut = type(old)(old.in_channels, old.out_channels, old.factor_t, factor_s=1)
-    return params, _loaded(network, to_diffusers_vae(params, config))
+    return params, _loaded(diffusers_modules.network(vae_json(config)), to_diffusers_vae(params, config))
 
 
 def _loaded(network: Any, state: dict[str, np.ndarray]) -> Any:
@@ -150,8 +134,7 @@ def _channels_first(x: np.ndarray, torch: Any, dtype: Any) -> Any:
 
 def _dit_sides(case: Case, dtype: str, torch: Any) -> Sides:
     config = sized(case.model)
-    # diffusers' denoiser says the velocity itself, and has no convolution over neighbours.
-    network = dataclasses.replace(config.dit, prediction="velocity", neighbours=False)
+    network = config.dit
     kind = getattr(torch, dtype)
     params, whole = _dit(network)
     # A training step changes its weights, and half precision is of a copy.
