@@ -26,7 +26,7 @@ from sora_jax.models.lora import LoRAConfig, apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
 from sora_jax.models.vae import VAE, VAEConfig
 from sora_jax.models.vae_axes import reduce_latents
-from sora_jax.train.checkpoint import moving_average
+from sora_jax.train.checkpoint import sampled_params
 from sora_jax.train.dit import DiTRun, latent_encoder, run_dit
 from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
 from sora_jax.train.state import TrainState
@@ -140,7 +140,7 @@ def show_vae(
     weights."""
     rows, figures, means = [], [], []
     for clip in clips:
-        reconstruction, mean = jax.device_get(reconstruct(state.ema, clip[None], experiment.model))
+        reconstruction, mean = jax.device_get(reconstruct(state.sampled, clip[None], experiment.model))
         means.append(mean.reshape(-1, mean.shape[-1]))
         original = clip.astype(np.float32) / 127.5 - 1
         figures.append(psnr(original, reconstruction[0]))
@@ -158,7 +158,7 @@ def show_vae(
             latent_mean=tuple(round(float(m), 6) for m in latents.mean(axis=0)),
             latent_std=tuple(round(float(s), 6) for s in latents.std(axis=0)),
         )
-    _write_vae(workdir / "weights", jax.device_get(state.ema), config)
+    _write_vae(workdir / "weights", jax.device_get(state.sampled), config)
     return {f"{kind}_psnr": float(np.mean(figures)), f"{kind}_psnr_lowest": float(np.min(figures))}
 
 
@@ -274,7 +274,7 @@ def show_dit(
     """A sheet of unseen prompts sampled from the EMA, and the whole model as weights."""
     from sora_jax.studio.pipeline import Pipeline
 
-    params = {**jax.device_get(state.ema), "vae": vae_params}
+    params = {**jax.device_get(state.sampled), "vae": vae_params}
     checkpoint = Checkpoint(config=experiment.model, params=params, tokenizer=tokenizer)
     save(workdir / "weights", checkpoint)
     data = experiment.data
@@ -296,7 +296,7 @@ def export(workdir: Path, folder: Path) -> None:
     found = json.loads(path.read_text()) if path.is_file() else {}
     if not {"model", "sigma"} <= found.keys():
         raise ValueError(f"{workdir} holds no denoiser's run: name its --workdir.")
-    ema, _ = moving_average(workdir)
+    ema, _ = sampled_params(workdir)
     if found.get("lora"):
         save_lora(folder / FILE_NAMES[0], ema, LoRAConfig(**found["lora"]).scale)
         return
@@ -370,7 +370,7 @@ def show_finetune(
     """The EMA as an adapter's file, or as a whole model, and a sheet of the run's prompts where it has some."""
     from sora_jax.studio.pipeline import Pipeline
 
-    trained: Any = jax.device_get(state.ema)
+    trained: Any = jax.device_get(state.sampled)
     if experiment.lora:
         path = workdir / "weights" / FILE_NAMES[0]
         save_lora(path, trained, experiment.lora.scale)

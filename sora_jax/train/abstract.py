@@ -48,8 +48,8 @@ def abstract_step(run: Run, mesh: Mesh) -> AbstractStep:
         )
     init, loss_fn, batch, frozen = _parts(run, mesh)
     tx = make_optimizer(run.optimizer, run.steps)
-    places = state_shardings(init, tx, mesh)
-    state = jax.eval_shape(lambda: nn.unbox(TrainState.create(init(), tx)))
+    places = state_shardings(init, tx, mesh, averaged=run.averaged)
+    state = jax.eval_shape(lambda: nn.unbox(TrainState.create(init(), tx, averaged=run.averaged)))
     step = step_of(run, loss_fn, tx)
     everywhere = NamedSharding(mesh, PartitionSpec())
     arguments = (

@@ -179,8 +179,8 @@ class Checkpoints:
             self._lock.close()
 
 
-def moving_average(folder: Path) -> tuple[dict[str, Any], int]:
-    """What the newest checkpoint in a run's folder holds of the moving average, as numpy arrays, and its step.
+def sampled_params(folder: Path) -> tuple[dict[str, Any], int]:
+    """The moving average in the newest checkpoint of a run's folder, or parameters where it keeps none, and its step.
 
     A run may go on in `folder` meanwhile. Raises ValueError if there is no checkpoint, or one that can't be read.
     """
@@ -191,10 +191,11 @@ def moving_average(folder: Path) -> tuple[dict[str, Any], int]:
     path = epath.Path(folder.absolute() / "checkpoints" / str(step) / "state")
     reader = ocp.PyTreeCheckpointHandler()
     try:
-        ema = {"ema": reader.metadata(path).tree["ema"]}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), ema)
-        read = ocp.args.PyTreeRestore(item=ema, partial_restore=True, restore_args=as_numpy)
-        return reader.restore(path, args=read)["ema"], step
+        tree = reader.metadata(path).tree
+        name = "ema" if isinstance(tree.get("ema"), dict) else "params"
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), {name: tree[name]})
+        read = ocp.args.PyTreeRestore(item={name: tree[name]}, partial_restore=True, restore_args=as_numpy)
+        return reader.restore(path, args=read)[name], step
     except Exception as error:
         raise ValueError(
             f"the checkpoint of step {step} in {folder} can't be read ({_brief(error)})."

@@ -29,7 +29,7 @@ from sora_jax.models.vae import VAE, normalize
 from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState, initial_state, state_from
+from sora_jax.train.state import TrainState, initial_state
 from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
@@ -305,9 +305,7 @@ def run_dit(
     empty_ids, empty_mask = tokenize([""])
 
     init = functools.partial(init_params, run, empty_ids.shape[1])
-    state, state_shardings = (
-        initial_state(init, tx, mesh) if params is None else state_from(params, init, tx, mesh)
-    )
+    state, state_shardings = initial_state(init, tx, mesh, params, averaged=run.averaged)
     host, hosts = data_host(mesh)
     return train(
         workdir=workdir,

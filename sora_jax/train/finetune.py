@@ -32,7 +32,7 @@ from sora_jax.parallel import MeshConfig, data_host, make_mesh, shardings
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState, initial_state, state_from
+from sora_jax.train.state import TrainState, initial_state
 from sora_jax.typing import Array
 
 
@@ -233,9 +233,8 @@ def run_finetune(
     frozen: dict[str, Any] = {"empty": padded(prepared.features(""), length)}
     if run.lora:
         frozen["dit"] = frozen_dtype(params["dit"], jnp.dtype(run.dtype))
-        state, state_shardings = initial_state(trained_init(run), tx, mesh)
-    else:
-        state, state_shardings = state_from(params["dit"], trained_init(run), tx, mesh)
+    start = None if run.lora else params["dit"]
+    state, state_shardings = initial_state(trained_init(run), tx, mesh, start, averaged=run.averaged)
     host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,

@@ -37,6 +37,7 @@ class LoopConfig:
     accumulate: int = 1
     """The batch is computed in this many equal parts."""
     ema_decay: float = 0.999
+    """Of the moving average, which is what is sampled from; 0 keeps none, and a quarter of the state's memory free."""
     seed: int = 0
     checkpoint_every: int = 200
     keep: int = 2
@@ -51,6 +52,11 @@ class LoopConfig:
     host_timeout: float = 1800.0
     """Seconds that the processes of a run wait for one another before each step; then the missing are named. The first
     alone draws samples, while the others wait."""
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a moving average is kept."""
+        return self.ema_decay > 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep", "log_every"):
@@ -245,10 +251,10 @@ def _tell_skipped(
 
 
 def _on_first_process(evaluate: Evaluate, state: TrainState, step: int) -> dict[str, float] | None:
-    """Of several processes the first evaluates, on a copy of the moving average that it alone holds."""
+    """Of several processes the first evaluates, on a copy of what is sampled from that it alone holds."""
     if jax.process_count() == 1:
         return evaluate(state, step)
-    whole = multihost_utils.process_allgather(state.ema, tiled=True)
+    whole = multihost_utils.process_allgather(state.sampled, tiled=True)
     if jax.process_index() != 0:
         return None
     return evaluate(dataclasses.replace(state, params=None, ema=whole, opt_state=None), step)

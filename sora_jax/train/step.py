@@ -65,7 +65,9 @@ def train_step(
     )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
-    d = ema_decay_at(state.step, ema_decay)
-    ema = jax.tree.map(lambda a, p: a * d + p * (1.0 - d), state.ema, params)
+    ema = state.ema
+    if ema is not None:
+        d = ema_decay_at(state.step, ema_decay)
+        ema = jax.tree.map(lambda a, p: a * d + p * (1.0 - d), ema, params)
     metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads), **metrics}
     return TrainState(step=state.step + 1, params=params, ema=ema, opt_state=opt_state), metrics

@@ -19,7 +19,7 @@ from sora_jax.models.vae import VAE, VAEConfig
 from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
-from sora_jax.train.state import TrainState, initial_state, state_from
+from sora_jax.train.state import TrainState, initial_state
 from sora_jax.train.step import LossFn
 from sora_jax.typing import Array
 
@@ -124,9 +124,7 @@ def run_vae(run: VAERun, workdir: Path, evaluate: Evaluate | None = None, params
     mesh = make_mesh(run.mesh)
     tx = make_optimizer(run.optimizer, run.steps)
     init = functools.partial(init_params, run)
-    state, state_shardings = (
-        initial_state(init, tx, mesh) if params is None else state_from(params, init, tx, mesh)
-    )
+    state, state_shardings = initial_state(init, tx, mesh, params, averaged=run.averaged)
     host, hosts = data_host(mesh)
     return train(
         workdir=workdir,

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from sora_jax.data.pipeline import batches
 from sora_jax.parallel import MeshConfig, make_mesh
-from sora_jax.train.checkpoint import Checkpoints
+from sora_jax.train.checkpoint import Checkpoints, sampled_params
 from sora_jax.train.loop import Clock, LoopConfig, train
 from sora_jax.train.state import initial_state
 from sora_jax.train.workdir import defaults_of
@@ -51,7 +51,7 @@ def run(folder, steps, config=None, evaluate=None, source=None):
     def init():
         return {"w": nn.with_logical_partitioning(nn.initializers.normal(), axes)(jax.random.key(0), (4, 4))}
 
-    state, shardings = initial_state(init, tx, mesh)
+    state, shardings = initial_state(init, tx, mesh, averaged=config.averaged)
     return train(
         workdir=folder,
         config=config,
@@ -75,6 +75,27 @@ def test_two_and_two_steps_are_four(tmp_path):
     losses = {json.loads(line)["step"]: json.loads(line)["loss"] for line in lines}
     expected = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert losses == {line["step"]: line["loss"] for line in expected}
+
+
+def test_a_run_without_a_moving_average_samples_from_its_parameters(tmp_path):
+    config = LoopConfig(steps=4, batch_size=8, checkpoint_every=100, log_every=1, ema_decay=0.0)
+    seen = []
+
+    def evaluate(state, step):
+        seen.append((step, jax.device_get(state.sampled)))
+
+    half = dataclasses.replace(config, steps=2, sample_every=1)
+    run(tmp_path / "run", 2, half, evaluate)
+    whole = run(tmp_path / "run", 4, dataclasses.replace(config, sample_every=1), evaluate)
+    assert whole.ema is None
+    averaged = run(tmp_path / "averaged", 4)
+    chex.assert_trees_all_equal(whole.params, averaged.params)
+    params, step = sampled_params(tmp_path / "run")
+    assert step == seen[-1][0] == 4
+    chex.assert_trees_all_equal(params, seen[-1][1], jax.device_get(whole.params))
+    params, _ = sampled_params(tmp_path / "averaged")
+    chex.assert_trees_all_equal(params, jax.device_get(averaged.ema))
+    assert np.abs(averaged.ema["w"] - averaged.params["w"]).max() > 0
 
 
 def test_sigterm_stops_with_a_checkpoint(tmp_path):

@@ -4,6 +4,7 @@ FLOPs are those of the loss and its gradients, without what `remat` computes aga
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,8 @@ def _random(shapes: Any) -> Any:
 def _state(run: Run, shapes: TrainState) -> TrainState:
     tx = make_optimizer(run.optimizer, run.steps)
     places = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    return jax.jit(lambda params: TrainState.create(params, tx), out_shardings=places)(_random(shapes.params))
+    create = functools.partial(TrainState.create, tx=tx, averaged=run.averaged)
+    return jax.jit(create, out_shardings=places)(_random(shapes.params))
 
 
 @dataclasses.dataclass
