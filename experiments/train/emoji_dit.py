@@ -4,7 +4,6 @@ Data: as in emoji_vae.py, encoded once by the VAE that it trains; of an emoji's 
 Hardware: one CPU core with AMX and JAX_DEFAULT_MATMUL_PRECISION=bfloat16, 0.46 steps/s, so three quarters of an hour.
 Expected: docs/real_clips.md.
 Run:  sora-jax train experiments/train/emoji_vae.py --workdir runs/emoji_vae
-      sora-jax train experiments/train/emoji_decoder.py --workdir runs/emoji_decoder
       sora-jax train experiments/train/emoji_dit.py --workdir runs/emoji_dit
 """
 
@@ -17,7 +16,7 @@ from sora_jax.train.optimizer import OptimizerConfig
 
 EXPERIMENT = DiTRun(
     model=MODELS["playground"],
-    vae="runs/emoji_decoder/weights",
+    vae="runs/emoji_vae/weights",
     data=DataConfig(path="emoji64"),
     levels=TEXT_TO_VIDEO,
     sigma=LogitNormal(std=1.4, shift=4.0),
