@@ -44,8 +44,6 @@ class Args:
     """Clips of a step on all devices, in place of the experiment's."""
     accumulate: int | None = None
     """Parts that a batch is computed in, in place of the experiment's."""
-    ema_decay: float | None = None
-    """Of the moving average, in place of the experiment's; 0 keeps none."""
     samples: int | None = None
     """Clips to train on, or to make: chip-hours and dollars at least."""
     price: float | None = None
@@ -87,11 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
     topology = parse_topology(args.topology)
     work = with_settings(
-        load_work(args.experiment),
-        remat=args.remat,
-        batch=args.batch,
-        accumulate=args.accumulate,
-        ema_decay=args.ema_decay,
+        load_work(args.experiment), remat=args.remat, batch=args.batch, accumulate=args.accumulate
     )
     work = with_settings(work, mesh=_mesh(args, work))
     with Console(stderr=True).status("compiling") as status:

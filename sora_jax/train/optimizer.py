@@ -25,10 +25,16 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.99
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the first moment is kept in; the second, whose square root divides, stays in float32."""
     clip: float = 1.0
     """Gradients are scaled down to this global norm."""
 
     def __post_init__(self):
+        if self.momentum_dtype not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"optimizer: momentum_dtype {self.momentum_dtype!r} is neither float32 nor bfloat16."
+            )
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"optimizer: decay_fraction is between 0 and 1, not {self.decay_fraction}.")
         if self.learning_rate <= 0 or self.clip <= 0 or self.warmup_steps < 0:
@@ -73,11 +79,18 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         inner = optax.contrib.muon(
             schedule,
             weight_decay=config.weight_decay,
+            mu_dtype=config.momentum_dtype,
             adam_b1=config.beta1,
             adam_b2=config.beta2,
             muon_weight_dimension_numbers=matrices,
             consistent_rms=MUON_RMS,
         )
     else:
-        inner = optax.adamw(schedule, b1=config.beta1, b2=config.beta2, weight_decay=config.weight_decay)
+        inner = optax.adamw(
+            schedule,
+            b1=config.beta1,
+            b2=config.beta2,
+            weight_decay=config.weight_decay,
+            mu_dtype=config.momentum_dtype,
+        )
     return optax.chain(optax.clip_by_global_norm(config.clip), inner)

@@ -1,5 +1,7 @@
 """Edits lay out timelines: what is known stays to the bit, the rest is made, nonsense is refused in one sentence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny_model
@@ -57,6 +59,23 @@ def test_an_extension_follows_the_clip_the_words_and_the_seed(pipeline):
     np.testing.assert_array_equal(new(), first)
     for other in (new(clip_of(1)), new(words=OTHER), new(seed=2)):
         assert np.abs(other - first).max() > 1e-3
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, 1.5), ({"guidance": 4.0}, 4.0)])
+def test_what_goes_on_from_moving_frames_is_guided_half_as_much(given, used):
+    defaults = dataclasses.replace(tiny_model.CONFIG.defaults, guidance=3.0)
+    config = dataclasses.replace(tiny_model.CONFIG, defaults=defaults)
+    pipeline = Pipeline(dataclasses.replace(tiny_model.checkpoint(), config=config))
+    settings = {**QUIET, **given}
+    for clip in (
+        pipeline.extend(CLIP, WORDS, seconds=0.5, **settings),
+        pipeline.loop(CLIP, **settings),
+        pipeline.recut(CLIP, [(0.25, 0.5, 0.5)], WORDS, seconds=1, **settings),
+    ):
+        assert clip.metadata["guidance"] == used
+    asked = pipeline.extend(CLIP, WORDS, seconds=0.5, **QUIET, guidance=used)
+    halved = pipeline.extend(CLIP, WORDS, seconds=0.5, **settings)
+    np.testing.assert_array_equal(asked.frames, halved.frames)
 
 
 def test_two_clips_are_connected(pipeline):

@@ -92,6 +92,28 @@ def test_optimizer_refuses_what_can_t_be(wrong):
         OptimizerConfig(**wrong)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_first_moment_may_take_half_the_memory(name):
+    rng = np.random.default_rng(0)
+    params = {
+        "linear": {"kernel": jnp.asarray(rng.standard_normal((8, 16)), jnp.float32)},
+        "scale": jnp.ones(8),
+    }
+    moved, held = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        tx = make_optimizer(OptimizerConfig(name=name, warmup_steps=0, momentum_dtype=dtype), 10)
+        state, moved[dtype] = tx.init(params), params
+        for scale in (1.0, 0.5):
+            grads = jax.tree.map(lambda p, scale=scale: scale * p, params)
+            updates, state = tx.update(grads, state, moved[dtype])
+            moved[dtype] = optax.apply_updates(moved[dtype], updates)
+        held[dtype] = [leaf.dtype for leaf in jax.tree.leaves(state)]
+    assert jnp.bfloat16 not in held["float32"]
+    assert held["bfloat16"].count(jnp.bfloat16) == 2
+    assert jax.tree.leaves(moved["bfloat16"])[0].dtype == jnp.float32
+    chex.assert_trees_all_close(moved["bfloat16"], moved["float32"], atol=1e-4)  # of steps of 1e-3
+
+
 def test_muon_turns_every_kernel_by_as_much_in_all_directions():
     rng = np.random.default_rng(0)
     shapes = {

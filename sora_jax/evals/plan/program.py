@@ -71,19 +71,18 @@ def with_settings(
     remat: str | None = None,
     batch: int | None = None,
     accumulate: int | None = None,
-    ema_decay: float | None = None,
 ) -> Work:
     """The experiment with other settings. Raises ValueError for one that it doesn't have."""
     if isinstance(work, Sample):
-        if remat or accumulate or ema_decay is not None:
-            raise ValueError("a sampling experiment has no remat, accumulate and EMA: leave them out.")
+        if remat or accumulate:
+            raise ValueError("a sampling experiment has no remat and no accumulate: leave them out.")
         changes: dict[str, Any] = {} if batch is None else {"batch": batch}
         if mesh is not None:
             if (mesh.data, mesh.fsdp) != (1, 1):
                 raise ValueError("a clip is sampled on context x tensor devices: leave data and fsdp at 1.")
             changes |= {"context": mesh.context, "shards": mesh.tensor, "attention": mesh.attention}
         return dataclasses.replace(work, **changes)
-    given = {"mesh": mesh, "batch_size": batch, "accumulate": accumulate, "ema_decay": ema_decay}
+    given = {"mesh": mesh, "batch_size": batch, "accumulate": accumulate}
     changes = {name: value for name, value in given.items() if value is not None}
     if remat is not None:
         if isinstance(work, VAERun):
@@ -119,7 +118,6 @@ def _training(run: Experiment, mesh: Mesh) -> Planned:
             "kind": "train",
             "batch_size": run.batch_size,
             "accumulate": run.accumulate,
-            "ema_decay": run.ema_decay,
             "remat": remat,
             "attention": run.mesh.attention,
         },

@@ -15,7 +15,7 @@ from sora_jax.studio.timeline import Settings, Timeline, fill
 if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
-__all__ = ["frame_of", "frames_of", "gray", "make", "opened", "to_frames"]
+__all__ = ["frame_of", "frames_of", "going_on", "gray", "make", "opened", "to_frames"]
 
 
 def opened(
@@ -55,6 +55,17 @@ def to_frames(seconds: float, fps: float) -> int:
 def gray(count: int, like: np.ndarray) -> np.ndarray:
     """So many frames of the size of `like`, of which nothing is known."""
     return np.zeros((count, *like.shape[1:]), np.float32)
+
+
+def going_on(pipeline: "Pipeline", settings: Settings) -> Settings:
+    """The settings of an edit whose known frames show how it moves: guidance is half the model's unless it is given."""
+    if settings.get("guidance") is not None or settings.get("guidance_2") is not None:
+        return settings
+    defaults = pipeline.config.defaults
+    halved: Settings = {**settings, "guidance": max(1.0, defaults.guidance / 2)}
+    if defaults.guidance_2 is not None:
+        halved["guidance_2"] = max(1.0, defaults.guidance_2 / 2)
+    return halved
 
 
 def make(
