@@ -5,7 +5,7 @@ Three in ten steps are on images, a quarter on clips of four other sizes.
 Every latent frame has its own noise level (arXiv 2407.01392), and three in ten clips have known frames or boxes.
 Hardware: 2 CPU cores; 0.55 steps/s at a matmul peak of 360 GFLOP/s, so 4.3 hours, with JAX_NUM_CPU_DEVICES=2,
 which makes two devices of the cores and is a tenth faster; with AMX, JAX_DEFAULT_MATMUL_PRECISION=bfloat16 helps too.
-Expected: docs/playground.md, which has what the shipped weights went through before their last 2,600 steps.
+Expected: docs/playground.md, which has what the shipped weights went through before their last 5,200 steps.
 Run:  sora-jax train experiments/train/playground_vae.py --workdir runs/playground_vae
       sora-jax train experiments/train/playground_decoder.py --workdir runs/playground_decoder
       sora-jax train experiments/train/playground_dit.py --workdir runs/playground_dit

@@ -237,7 +237,7 @@ def _places(draw: Chance, obj: Object, camera: Camera) -> laws.Path:
         turns, phase = sign * (0.75 + 0.25 * e), g
     elif motion == "spins":
         # Four in five start upright, as everything else is: no caption says how a shape is turned at first.
-        turns, phase = sign * (0.45 + 0.2 * e), np.maximum(0.0, 5.0 * g - 4.0)
+        turns, phase = sign * (0.5 + 0.05 * e), np.maximum(0.0, 5.0 * g - 4.0)
     elif motion in RESIZING:
         travel = 0.40 + 0.06 * d
     return laws.Path(x, y, radius, travel, turns, phase)
