@@ -153,7 +153,8 @@ def _checkpoint(model: str) -> Any:
 def _request(args: Any, config: Any) -> Any:
     from sora_jax.studio.request import resolve
 
-    return resolve(config, args.prompt, steps=args.steps, size=args.size, frames=args.frames)
+    asked = {name: getattr(args, name) for name in ("steps", "sampler", "size", "frames")}
+    return resolve(config, args.prompt, **asked)
 
 
 def _sample(args: Sample) -> int:

@@ -79,8 +79,8 @@ class Train(Timed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Timed):
-    """Whole generations, from words to pixels."""
+class Generation:
+    """What is sampled."""
 
     model: str = "playground"
     """A named size (random weights, but for `playground`), or a folder of weights."""
@@ -88,10 +88,18 @@ class Sample(Timed):
     """What to sample, as one batch."""
     steps: Annotated[int | None, MODELS_OWN] = None
     """Sampling steps."""
+    sampler: Annotated[str | None, MODELS_OWN] = None
+    """unipc, dpmpp, heun, euler or ancestral."""
     size: Size = None
     """WIDTHxHEIGHT in pixels."""
     frames: Frames = None
     """Frames of a clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Timed, Generation):
+    """Whole generations, from words to pixels."""
+
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products."""
 
@@ -137,21 +145,11 @@ class Ops(Timed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cache(Timed):
+class Cache(Timed, Generation):
     """Sampling with steps left out, against the run without."""
 
-    model: str = "playground"
-    """A named size (random weights, but for `playground`), or a folder of weights."""
     only: str = ""
     """Measure only rules with this in their name."""
-    prompt: tuple[str, ...] = ("a red circle moves right",)
-    """What to sample, as one batch."""
-    steps: Annotated[int | None, MODELS_OWN] = None
-    """Sampling steps."""
-    size: Size = None
-    """WIDTHxHEIGHT in pixels."""
-    frames: Frames = None
-    """Frames of a clip."""
     repeats: int = 3
     """The fewest repeats of each call."""
     seconds: float = 0.0
@@ -159,21 +157,11 @@ class Cache(Timed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantize(Written):
+class Quantize(Written, Generation):
     """What half precision and 8-bit weights save and cost, against float32."""
 
-    model: str = "playground"
-    """A named size (random weights, but for `playground`), or a folder of weights."""
     only: str = ""
     """Measure only kinds with this in their name."""
-    prompt: tuple[str, ...] = ("a red circle moves right",)
-    """What to sample, as one batch."""
-    steps: Annotated[int | None, MODELS_OWN] = None
-    """Sampling steps."""
-    size: Size = None
-    """WIDTHxHEIGHT in pixels."""
-    frames: Frames = None
-    """Frames of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
