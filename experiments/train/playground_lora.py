@@ -3,7 +3,7 @@
 Data: `python experiments/draw_crescents.py --out crescents`: 1,200 clips, half of them with a crescent.
 Attention and FFN, rank 16: 0.3 M trained numbers beside the frozen ones.
 Hardware: 2 CPU cores; 1.2 steps/s at a matmul peak of 360 GFLOP/s, so 6.6 minutes.
-Expected: crescents whole in 48 of 64 clips (5 before), one object of the model's own shapes in 55 of 64 (56 before).
+Expected: crescents whole in 45 of 64 clips (1 before), one object of the model's own shapes in 56 of 64 (59 before).
 Run:  sora-jax train experiments/train/playground_lora.py --workdir runs/playground_lora --start-from playground
       sora-jax eval playground --groups crescent one_object two_objects --count 100 --out before
       sora-jax eval playground --groups crescent one_object two_objects --count 100 --out after \
