@@ -132,7 +132,7 @@ def field(config: Mapping[str, Any], where: Path, name: str, kind: Callable[[Any
 
 
 def depth(value: Any) -> int:
-    """A count of layers, bounded: ValueError for one that no network has."""
+    """A count of layers or of latent channels, bounded: ValueError for one that no network has."""
     if int(value) > DEPTH_LIMIT:
         raise ValueError
     return int(value)
@@ -199,11 +199,11 @@ def vae_config(path: Path) -> VAEConfig:
     return VAEConfig(
         base_width=base,
         decoder_width=int(config.get("decoder_base_dim") or base),
-        latent_channels=field(config, path, "z_dim", int),
+        latent_channels=field(config, path, "z_dim", depth),
         multipliers=field(config, path, "dim_mult", _integers),
         res_blocks=field(config, path, "num_res_blocks", depth),
         temporal_downsample=field(config, path, "temperal_downsample", _booleans),
-        spatial_downsample=_booleans(config.get("spatial_downsample") or ()),
+        spatial_downsample=field({"spatial_downsample": (), **config}, path, "spatial_downsample", _booleans),
         residual_shortcuts=bool(config.get("is_residual", False)),
         patch_size=int(config.get("patch_size") or 1),
         latent_mean=field(config, path, "latents_mean", _floats),
@@ -237,7 +237,7 @@ def _prompt_length(path: Path) -> int:
     """Tokens of the longest prompt, from `tokenizer/tokenizer_config.json`; the pipelines' own where it tells none."""
     told = read_json(path).get("model_max_length") if path.is_file() else None
     longest = TextConfig.max_length
-    return max(1, min(int(told), longest)) if isinstance(told, int | float) else longest
+    return int(told) if isinstance(told, int | float) and 1 <= told < longest else longest
 
 
 def image_config(path: Path) -> ImageConfig:

@@ -193,6 +193,14 @@ def edit(path, **changes):
         ("vae/config.json", {"dim_mult": "wide"}, "dim_mult"),
         ("vae/config.json", {"z_dim": 6}, "numbers"),
         ("vae/config.json", {"dim_mult": [1] * 2000}, "dim_mult is missing or has no use"),
+        (
+            "vae/config.json",
+            {"z_dim": 10**12, "latents_mean": [], "latents_std": []},
+            "z_dim is missing or has no use",
+        ),
+        ("vae/config.json", {"spatial_downsample": 5}, "spatial_downsample is missing or has no use"),
+        ("vae/config.json", {"spatial_downsample": [True]}, "spatial_downsample"),
+        ("transformer/config.json", {"prediction": ["noise"]}, "prediction"),
         ("text_encoder/config.json", {"model_type": "clip"}, "clip"),
         ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers is missing or has no use"),
         (
@@ -206,6 +214,14 @@ def test_a_config_that_does_not_fit_is_refused(folder, file, changes, says):
     edit(folder / file, **changes)
     with pytest.raises(ValueError, match=says):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("told", "read"), [(30, 30), (10**30, 512), (float("inf"), 512), (-1, 512), ("all", 512)]
+)
+def test_the_longest_prompt_is_what_the_tokenizer_tells(folder, told, read):
+    edit(folder / "tokenizer" / "tokenizer_config.json", model_max_length=told)
+    assert load(folder).config.text.max_length == read
 
 
 def test_a_file_that_is_no_config_is_refused(folder, monkeypatch):
