@@ -51,7 +51,7 @@ def test_a_table(experiment, capsys):
     ("options", "reason"),
     [
         (["--topology", "v9:4"], "topology 'v9:4' is none: give one such as v5p:4x4x4"),
-        (["--topology", "cpu:4"], "needs 2 devices and there are 4"),
+        (["--topology", "cpu:2", "--fsdp", "4"], "needs 4 devices and there are 2"),
         (["--topology", "cpu:2", "--batch", "3"], "doesn't divide over data x fsdp = 2"),
         (["--topology", "cpu:2", "--batch", "0"], "batch is 0: it must be at least 1"),
         (["--topology", "cpu:2", "--tries", "0"], "tries is 0"),
