@@ -87,11 +87,17 @@ def published(folder: Path) -> Any:
 
 
 def _brings_our_code(folder: Path) -> bool:
-    """Whether Torch modules lie beside the weights, each as `save_diffusers` writes it: ValueError for another."""
-    found = sorted(folder.rglob("*.py"))
-    ours = {f"{module}.py": diffusers_modules.source(module) for module in diffusers_modules.MODULES.values()}
-    for path in found:
-        if path.read_bytes() != ours.get(path.name):
+    """Whether Torch modules lie where diffusers looks for them; ValueError for one that isn't as we write it."""
+    named = {
+        part: value[0]
+        for part, value in read_json(folder / INDEX).items()
+        if isinstance(value, list) and value
+    }
+    found = [(library, folder / part / f"{library}.py") for part, library in named.items()]
+    found = [(library, path) for library, path in found if path.is_file()]
+    for library, path in found:
+        ours = diffusers_modules.source(library) if library in diffusers_modules.MODULES.values() else b""
+        if path.stat().st_size != len(ours) or path.read_bytes() != ours:
             raise ValueError(
                 f"{path} is code, and not what this version of sora_jax writes there: it isn't run. Write the folder "
                 "anew with sora-jax convert --format diffusers."

@@ -154,12 +154,31 @@ def test_networks_of_our_own_keep_their_bounds(kind, tmp_path, monkeypatch):
     assert all(figure.error > 0 for figure in figures[1:]), figures
 
 
-def test_other_code_beside_the_weights_is_not_run(tmp_path, capsys):
-    config = tiny_wan.OURS["a denoiser, levels of clips"]
-    made = tiny_wan.random_checkpoint(config)
-    folder = save_diffusers(tmp_path / "model", made.config, made.params, made.tokenizer)
+def changed(folder):
     module = folder / "transformer" / "sora_transformer.py"
     module.write_bytes(module.read_bytes() + b"raise SystemExit('run')\n")
+
+
+def behind_a_link(folder):
+    changed(folder)
+    (folder / "transformer").rename(folder.parent / "elsewhere")
+    (folder / "transformer").symlink_to(folder.parent / "elsewhere")
+
+
+def named(library):
+    def change(folder):
+        index = folder / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"vae": [library, "AutoencoderKLWan"]}))
+        (folder / "vae" / f"{library}.py").resolve().write_text("raise SystemExit('run')")
+
+    return change
+
+
+@pytest.mark.parametrize("change", [changed, behind_a_link, named("diffusers"), named("../../evil")])
+def test_other_code_beside_the_weights_is_not_run(change, tmp_path, capsys):
+    made = tiny_wan.random_checkpoint(tiny_wan.OURS["a denoiser, levels of clips"])
+    folder = save_diffusers(tmp_path / "model", made.config, made.params, made.tokenizer)
+    change(folder)
     assert main(["parity", str(folder)]) == 2
     assert "isn't run" in capsys.readouterr().err
 
