@@ -44,6 +44,7 @@ TASKS: dict[str, Task] = {
         needs={"monotone": 0.9, "0 is the clip": 1.0, "1 is a fresh one": 1.0},
     ),
     "recut": Task(title="recut", case=cases.recut, needs={"joints": 0.9, "kept": 30}),
+    "retimed": Task(title="recut, the time between doubled", case=cases.retimed, needs={"kept": 30}),
     "storyboard": Task(title="storyboard", case=cases.storyboard, needs={"cards right": 0.8, "cuts": 0.9}),
     "inpaint": Task(title="inpaint", case=cases.inpaint, needs={"inside": 0.75, "kept": 30}),
     "change": Task(title="prompt changed half way", case=cases.changed, needs={}),

@@ -18,6 +18,7 @@ from sora_jax.nn.embed import ImageProjection, TextProjection, TimeEmbedding
 from sora_jax.nn.linear import LECUN, Linear
 from sora_jax.nn.norm import LayerNorm
 from sora_jax.ops.attention_splash import SAVED
+from sora_jax.ops.layout import is_cut
 from sora_jax.ops.patchify import patchify, unpatchify
 from sora_jax.ops.rope import Rotation, rope_3d
 from sora_jax.typing import Array, Bool, Float, typed
@@ -146,22 +147,31 @@ DIT_PLAYGROUND = DiTConfig(
 )
 
 
-def by_level(x, groups: int):
-    """Tokens [b, n, d] as [b, g, n/g, d] in float32: those that share a noise level lie together."""
-    b, n, d = x.shape
-    return x.astype(jnp.float32).reshape(b, groups, n // groups, d)
+def per_token(level, n: int):
+    """What g noise levels say, [b, g, d], told to each of n tokens, [b, n, d]; tokens of one level lie together.
+
+    Where tokens lie on several devices it is a product, whose gradient is a small sum over them: cuts needn't fall
+    between levels, and a reshape across a cut would fetch all tokens.
+    """
+    b, g, d = level.shape
+    if g in (1, n):
+        return level
+    if is_cut():
+        told = jnp.arange(n)[:, None] // (n // g) == jnp.arange(g)[None]
+        return jnp.einsum("ng,bgd->bnd", told.astype(level.dtype), level, precision="highest")
+    return jnp.broadcast_to(level[:, :, None], (b, g, n // g, d)).reshape(b, n, d)
 
 
 def modulate(x, shift, scale):
     """x·(1 + γ) + β in float32, for x [b, n, d] with γ and β [b, g, d] of g noise levels."""
-    y = by_level(x, shift.shape[1]) * (1.0 + scale[:, :, None]) + shift[:, :, None]
-    return y.reshape(x.shape)
+    n = x.shape[1]
+    return x.astype(jnp.float32) * (1.0 + per_token(scale, n)) + per_token(shift, n)
 
 
 def gated(x, branch, gate):
     """x + α·branch, summed in float32, with α [b, g, d]."""
-    y = by_level(x, gate.shape[1]) + by_level(branch, gate.shape[1]) * gate[:, :, None]
-    return y.reshape(x.shape).astype(x.dtype)
+    branch = branch.astype(jnp.float32) * per_token(gate, x.shape[1])
+    return (x.astype(jnp.float32) + branch).astype(x.dtype)
 
 
 def timesteps(sigma: Array, patch: tuple[int, int, int]) -> Array:

@@ -22,6 +22,8 @@ LARGEST_BLOCK = 512
 LONG = 8192
 """From so many tokens on a kernel holds two blocks of one side while the other streams past: for each that it holds the
 whole other side is read anew, and with blocks of 512 a v6e waits for its memory."""
+# A `FullMask` would be looked through block by block and listed in scalar memory, which long clips fill.
+EVERY_BLOCK = masks.MaskInfo(None, None, None, None, None)
 LEAST_LOGITS = 512 * 512
 """Below so many logits a head XLA's own attention is left to it: the kernel's padding and start cost more."""
 
@@ -70,13 +72,38 @@ def splash_part(q, k, v, segments=None, *, scale: float, interpret: bool = False
     return out, log_sum
 
 
-def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_checkpoint_name=None) -> Any:
-    b, _, n, e = q.shape
+def splash_part_gradients(q, k, v, segments, out, log_sum, d_out, *, scale: float, interpret: bool = False):
+    """What some of the keys have to do with the gradients of q, k and v, float32, heads first as in `splash_part`.
+
+    `out`, `log_sum` and its gradient `d_out` are of the attention to all keys, of which those in k and v are a part.
+    """
+    n, s, e = q.shape[2], k.shape[2], q.shape[3]
+    padded_q, padded_k, padded_v, ids, blocks = _prepared(q, k, v, segments, scale)
+    held = blocks.block_q
+
+    def gradients(q, k, v, ids, out, log_sum, d_out):
+        kept = (q, k, v, ids, None, out, log_sum, EVERY_BLOCK, EVERY_BLOCK)
+        return kernel._splash_attention_bwd(
+            False, kernel.DEFAULT_MASK_VALUE, False, blocks, None, None, None, interpret, kept, d_out
+        )[3:6]
+
+    out, d_out = (_padded(_padded(a, 3, LANES), 2, held) for a in (out, d_out))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        made = jax.vmap(gradients)(
+            padded_q, padded_k, padded_v, ids, out, _padded(log_sum, 2, held), d_out.astype(q.dtype)
+        )
+    d_q, d_k, d_v = (a.astype(jnp.float32)[..., :e] for a in made)
+    # The kernel saw queries that were scaled before.
+    return d_q[:, :, :n] * scale, d_k[:, :, :s], d_v[:, :, :s]
+
+
+def _prepared(q, k, v, segments, scale):
+    """The arrays as the kernel takes them, queries scaled and all padded to whole blocks, and the sizes of its blocks."""
+    b, _, n, _ = q.shape
     s = k.shape[2]
     block_q, block_k, held_q, held_k = _block(n), _block(s), _held(n), _held(s)
     if segments is None and (n % held_q or s % held_k):
         segments = jnp.zeros((b, n), jnp.int32), jnp.zeros((b, s), jnp.int32)
-    given = q.dtype
     q, k, v = (_padded(a, 3, LANES) for a in (q * jnp.asarray(scale, q.dtype), k, v))
     q, k, v = _padded(q, 2, held_q), _padded(k, 2, held_k), _padded(v, 2, held_k)
     ids = None
@@ -92,12 +119,16 @@ def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_
         block_q_dq=held_q,
         block_kv_dq=block_k,
     )
+    return q, k, v, ids, blocks
+
+
+def _attend(q, k, v, segments, scale, interpret, save_residuals=False, residual_checkpoint_name=None) -> Any:
+    n, e, given = q.shape[2], q.shape[3], q.dtype
+    q, k, v, ids, blocks = _prepared(q, k, v, segments, scale)
     # The kernel was written for JAX's own promotion rules.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        # A `FullMask` would be looked through block by block and listed in scalar memory, which long clips fill.
-        every_block = masks.MaskInfo(None, None, None, None, None)
         attend = kernel.SplashAttentionKernel(
-            *(every_block, every_block, every_block),
+            *(EVERY_BLOCK, EVERY_BLOCK, EVERY_BLOCK),
             block_sizes=blocks,
             is_mqa=False,
             save_residuals=save_residuals,

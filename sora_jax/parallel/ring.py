@@ -15,7 +15,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from sora_jax.ops.attention import MASKED
-from sora_jax.ops.attention_splash import SAVED, splash_fits, splash_part
+from sora_jax.ops.attention_splash import SAVED, splash_fits, splash_part, splash_part_gradients
 
 LARGEST_BLOCK = 1024
 """Keys whose logits are there at a time."""
@@ -126,44 +126,63 @@ def _forward(q, k, v, q_segments, k_segments, ring: Ring):
     return out, (*given, out, log_sum)
 
 
+def _gradients_by_kernel(kept, travelling, ring: Ring, interpret: bool = False):
+    """What one device's keys and values add to the gradients, (d_q, d_k, d_v): by TPU's kernels."""
+    (q, q_segments, out, log_sum, d_out), (k, v, k_segments) = kept, travelling
+    segments = None if k_segments is None else (q_segments, k_segments[:, 0])
+    return splash_part_gradients(
+        q, k, v, segments, out, log_sum, d_out, scale=ring.scale, interpret=interpret
+    )
+
+
+def _gradients_by_products(kept, travelling, ring: Ring):
+    q, q_segments, out, log_sum, d_out = kept
+    inner = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+
+    def block(d_q, given):
+        k, v, segments = given
+        s, shown = _logits(q, k, q_segments, segments, ring.scale)
+        p = _shown(jnp.exp(s - log_sum[..., None]), shown)
+        d_v = jnp.einsum("bkns,bkne->bkse", p.astype(d_out.dtype), d_out, preferred_element_type=jnp.float32)
+        d_p = jnp.einsum("bkne,bkse->bkns", d_out, v, preferred_element_type=jnp.float32)
+        d_s = (p * (d_p - inner[..., None]) * ring.scale).astype(q.dtype)
+        d_q = d_q + jnp.einsum("bkns,bkse->bkne", d_s, k, preferred_element_type=jnp.float32)
+        d_k = jnp.einsum("bkns,bkne->bkse", d_s, q, preferred_element_type=jnp.float32)
+        return d_q, (d_k, d_v)
+
+    blocks = jax.tree.map(lambda a: _blocks(a, ring.block), travelling)
+    d_q, parts = lax.scan(block, jnp.zeros(q.shape, jnp.float32), blocks)
+    d_k, d_v = (jnp.moveaxis(a, 0, 2).reshape(travelling[0].shape) for a in parts)
+    return d_q, d_k, d_v
+
+
+def _gradients(kept, travelling, ring: Ring):
+    products = functools.partial(_gradients_by_products, ring=ring)
+    if not splash_fits(kept[0].shape[2], travelling[0].shape[2]):
+        return products(kept, travelling)
+    kernel = functools.partial(_gradients_by_kernel, ring=ring)
+    return lax.platform_dependent(kept, travelling, tpu=kernel, default=products)
+
+
 def _backward(ring: Ring, kept, d_out):
     q, k, v, q_segments, k_segments, out, log_sum = kept
     types = q.dtype, k.dtype, v.dtype
     q, k, v, out, d_out = _heads_first(q, k, v, out, d_out)
     k_segments = None if k_segments is None else k_segments[:, None]
-    inner = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
-
-    def gradients(d_q, k, v, k_segments):
-        def block(d_q, given):
-            k, v, segments = given
-            s, shown = _logits(q, k, q_segments, segments, ring.scale)
-            p = _shown(jnp.exp(s - log_sum[..., None]), shown)
-            d_v = jnp.einsum(
-                "bkns,bkne->bkse", p.astype(d_out.dtype), d_out, preferred_element_type=jnp.float32
-            )
-            d_p = jnp.einsum("bkne,bkse->bkns", d_out, v, preferred_element_type=jnp.float32)
-            d_s = (p * (d_p - inner[..., None]) * ring.scale).astype(q.dtype)
-            d_q = d_q + jnp.einsum("bkns,bkse->bkne", d_s, k, preferred_element_type=jnp.float32)
-            d_k = jnp.einsum("bkns,bkne->bkse", d_s, q, preferred_element_type=jnp.float32)
-            return d_q, (d_k, d_v)
-
-        blocks = jax.tree.map(lambda a: _blocks(a, ring.block), (k, v, k_segments))
-        d_q, parts = lax.scan(block, d_q, blocks)
-        d_k, d_v = (jnp.moveaxis(a, 0, 2).reshape(k.shape) for a in parts)
-        return d_q, (d_k, d_v)
+    own = q, q_segments, out, log_sum, d_out
 
     def turn(carry, _):
         d_q, travelling, gathered = carry
         following = _send(travelling, ring)
-        d_q, added = gradients(d_q, *travelling)
-        return (d_q, following, _send(jax.tree.map(jnp.add, gathered, added), ring)), None
+        more, *added = _gradients(own, travelling, ring)
+        return (d_q + more, following, _send(jax.tree.map(jnp.add, gathered, added), ring)), None
 
-    zeros = jnp.zeros(q.shape, jnp.float32), (jnp.zeros(k.shape, jnp.float32),) * 2
+    zeros = jnp.zeros(q.shape, jnp.float32), [jnp.zeros(k.shape, jnp.float32)] * 2
     first = zeros[0], (k, v, k_segments), zeros[1]
     (d_q, travelling, gathered), _ = lax.scan(turn, first, length=ring.size - 1)
-    d_q, added = gradients(d_q, *travelling)
+    more, *added = _gradients(own, travelling, ring)
     d_k, d_v = _send(jax.tree.map(jnp.add, gathered, added), ring)
-    d_q, d_k, d_v = _heads_first(d_q, d_k, d_v)
+    d_q, d_k, d_v = _heads_first(d_q + more, d_k, d_v)
     return d_q.astype(types[0]), d_k.astype(types[1]), d_v.astype(types[2]), None, None
 
 

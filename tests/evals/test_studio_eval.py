@@ -9,7 +9,7 @@ import tiny_model
 
 from sora_jax.evals import studio
 from sora_jax.evals.studio import TASKS, Task, evaluate_studio
-from sora_jax.evals.studio_cases import Case, _jump, _shot, draw_scene
+from sora_jax.evals.studio_cases import Case, _off, _shot, draw_scene
 from sora_jax.media import Clip
 from sora_jax.studio.pipeline import Pipeline
 
@@ -40,19 +40,19 @@ def test_truths_are_counted_and_figures_averaged(monkeypatch):
         evaluate_studio(pipeline, tasks=["dance"])
 
 
-@pytest.mark.parametrize("motion", ["moves right", "circles around"])
-def test_a_jump_is_a_velocity_that_known_frames_do_not_lead_to(motion):
-    config = dataclasses.replace(tiny_model.CONFIG.defaults, height=64, width=64, frames=17)
+@pytest.mark.parametrize("motion", ["moves right", "circles around", "bounces"])
+def test_how_far_an_object_is_from_where_it_should_be(motion):
+    config = dataclasses.replace(tiny_model.CONFIG.defaults, height=64, width=64, frames=25)
     pipeline = Pipeline(tiny_model.checkpoint())
     pipeline.config = dataclasses.replace(pipeline.config, defaults=config)
     scene = draw_scene(2**40 + 3, objects=1, motion=motion, camera="still", light="steady", occluder=False)
     true = _shot(pipeline, scene)
-    assert _jump(true, 8, known="before") < 0.8
-    assert _jump(true, 8, known="after") < 0.8
-    halted = Clip(np.concatenate([true.frames[:8], np.repeat(true.frames[7:8], 9, axis=0)]), true.fps)
-    assert _jump(halted, 8, known="before") > 1
-    turned = Clip(halted.frames[::-1], true.fps)
-    assert _jump(turned, 9, known="after") == pytest.approx(_jump(halted, 8, known="before"))
+    late = Clip(true.frames[5:], true.fps)
+    assert max(_off(late, frame, true, frame + 5) for frame in range(20)) < 0.05
+    right = Clip(np.roll(true.frames, 3, axis=2), true.fps)
+    assert _off(right, 12, true, 12) == pytest.approx(3, abs=0.1)
+    empty = Clip(np.broadcast_to(true.frames[:, :1, :1], true.frames.shape).copy(), true.fps)
+    assert _off(empty, 12, true, 12) == 99
 
 
 @pytest.mark.slow

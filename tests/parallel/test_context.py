@@ -74,7 +74,9 @@ def test_every_method_is_plain_attention(name, case, inputs, packed, plain):
 
 @pytest.mark.parametrize("case", ["whole", "packed"])
 def test_a_ring_of_tpu_s_kernels_is_plain_attention(case, inputs, packed, plain, monkeypatch):
-    monkeypatch.setattr(ring_module, "_accumulate", functools.partial(ring_module._by_kernel, interpret=True))
+    for front, kernel in (("_accumulate", "_by_kernel"), ("_gradients", "_gradients_by_kernel")):
+        by_kernel = functools.partial(getattr(ring_module, kernel), interpret=True)
+        monkeypatch.setattr(ring_module, front, by_kernel)
     mesh = make_mesh(MeshConfig(**MESHES["ring"]))
     segments, mask = packed if case == "packed" else (None, None)
 
