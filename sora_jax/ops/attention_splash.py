@@ -98,7 +98,7 @@ def splash_part_gradients(q, k, v, segments, out, log_sum, d_out, *, scale: floa
 
 
 def _prepared(q, k, v, segments, scale):
-    """The arrays as the kernel takes them, queries scaled and all padded to whole blocks, and the sizes of its blocks."""
+    """The arrays as the kernel takes them, queries scaled and all padded to whole blocks; its blocks."""
     b, _, n, _ = q.shape
     s = k.shape[2]
     block_q, block_k, held_q, held_k = _block(n), _block(s), _held(n), _held(s)

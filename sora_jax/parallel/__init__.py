@@ -7,6 +7,7 @@ from sora_jax.parallel.mesh import (
     batch_sharding,
     data_host,
     make_mesh,
+    place,
     place_batch,
     shardings,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "context_attention",
     "data_host",
     "make_mesh",
+    "place",
     "place_batch",
     "shardings",
     "spread",

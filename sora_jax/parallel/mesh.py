@@ -144,6 +144,19 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch)
 
 
+def place(tree: Any, shardings: Any) -> Any:
+    """Host arrays that every process has alike, laid out so: each process puts its own parts, and none is sent.
+
+    (`jax.device_put` would send them all to every process, to compare them.)
+    """
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree, shardings)
+
+
 def shardings(abstract: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of `eval_shape`d variables that still carries its logical axes.
 

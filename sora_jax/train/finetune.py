@@ -28,7 +28,7 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel import MeshConfig, data_host, make_mesh, shardings
+from sora_jax.parallel import MeshConfig, data_host, make_mesh, place, shardings
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -256,7 +256,7 @@ def run_finetune(
         loss_fn=loss_of(run),
         data=data,
         evaluate=evaluate,
-        frozen=jax.device_put(frozen, frozen_shardings(run, mesh)),
+        frozen=place(frozen, frozen_shardings(run, mesh)),
     )
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh
 
-from sora_jax.parallel import shardings
+from sora_jax.parallel import place, shardings
 from sora_jax.typing import Array
 
 
@@ -70,5 +70,5 @@ def initial_state(
     def make(params):
         return TrainState.create(nn.unbox(init() if params is None else params), tx, averaged=averaged)
 
-    placed = None if params is None else jax.device_put(params, out.params)
+    placed = None if params is None else place(params, out.params)
     return jax.jit(make, out_shardings=out)(placed), out

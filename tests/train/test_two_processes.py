@@ -107,6 +107,13 @@ def test_two_processes_are_one_run(tmp_path):
     for _, _, mean in figures(tmp_path / "whole"):
         np.testing.assert_allclose(mean, next(alone)["x"].mean(), rtol=1e-6)
 
+    # From weights, on batches of two sizes, they do what one process does.
+    one = two_processes.from_weights(tmp_path / "alone", jax.devices()[:2])
+    both = [*first["from weights"]["own"], *second["from weights"]["own"]]
+    np.testing.assert_allclose(both, one["own"], rtol=1e-6)
+    by_both, by_one = (np.array(figures(tmp_path / name)) for name in ("from_weights", "alone"))
+    np.testing.assert_allclose(by_both, by_one, rtol=1e-6)
+
     # One process goes on from there.
     two_devices = jax.devices()[:2]
     gone_on = two_processes.run(tmp_path / "killed", STEPS, devices=two_devices, checkpoint_every=4)

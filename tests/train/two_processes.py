@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from sora_jax.data.pipeline import batches
+from sora_jax.data.pipeline import bucketed_batches
 from sora_jax.parallel import MeshConfig, data_host, make_mesh, start
 from sora_jax.train import loop
 from sora_jax.train.checkpoint import Checkpoints, checksum
@@ -51,20 +51,20 @@ def loss_fn(params, batch, key):
     return jax.numpy.mean(error**2), {"first": batch["x"].mean()}
 
 
-def state_on(mesh, tx, size=4):
+def state_on(mesh, tx, size=4, params=None):
     def init():
         axes = nn.with_logical_partitioning(nn.initializers.normal(), ("embed", "mlp"))
         return {"w": axes(jax.random.key(0), (size, size))}
 
-    return initial_state(init, tx, mesh)
+    return initial_state(init, tx, mesh, params)
 
 
-def run(folder, steps, evaluate=None, source=None, devices=None, **fields):
+def run(folder, steps, evaluate=None, source=None, devices=None, params=None, sizes=(), **fields):
     config = LoopConfig(
         steps=steps, batch_size=8, **{"checkpoint_every": 1000, "log_every": 1, "sample_every": 1, **fields}
     )
     mesh, tx = make_mesh(MeshConfig(data=1, fsdp=2), devices), optax.adamw(1e-2)
-    state, shardings = state_on(mesh, tx)
+    state, shardings = state_on(mesh, tx, params=params)
     host, hosts = data_host(mesh)
     state = train(
         workdir=folder,
@@ -75,7 +75,14 @@ def run(folder, steps, evaluate=None, source=None, devices=None, **fields):
         state_shardings=shardings,
         tx=tx,
         loss_fn=loss_fn,
-        data=batches(source or Numbers(), batch_size=8, seed=1, host=host, hosts=hosts, prefetch=1),
+        data=bucketed_batches(
+            [source or Numbers() for _ in sizes or (8,)],
+            batch_size=sizes or 8,
+            seed=1,
+            host=host,
+            hosts=hosts,
+            prefetch=1,
+        ),
         evaluate=evaluate,
     )
     own = [np.asarray(part.data).tolist() for part in state.params["w"].addressable_shards]
@@ -107,6 +114,12 @@ def read_of(folder):
     return read, sum(part.data.nbytes for leaf in jax.tree.leaves(state) for part in leaf.addressable_shards)
 
 
+def from_weights(folder, devices=None):
+    """A run that starts from weights, on batches of two sizes."""
+    params = {"w": np.random.default_rng(0).standard_normal((4, 4), np.float32)}
+    return run(folder, 8, devices=devices, params=params, sizes=(8, 4))
+
+
 def hang(folder):
     """What the process that waited says of the one that hung."""
     try:
@@ -123,6 +136,7 @@ def main(folder: Path, killed: str = ""):
         return
     found = {
         "whole": run(folder / "whole", STEPS),
+        "from weights": from_weights(folder / "from_weights"),  # before the stop, which JAX never forgets
         "stopped": run(folder / "parts", STEPS, stop_soon),
         "resumed": run(folder / "parts", STEPS),
         "killed": run(folder / "killed", STEPS, checkpoint_every=4),
