@@ -12,6 +12,8 @@ sora-jax bench data
 
 sora-jax bench ops --only convolution --seconds 3
 
+sora-jax bench edits --only extend
+
 sora-jax bench cache --model playground --steps 30
 
 sora-jax bench quantize --model playground
@@ -34,6 +36,7 @@ from sora_jax.cli.bench_options import (
     Cache,
     Compare,
     Data,
+    Edits,
     Ops,
     Peers,
     Quantize,
@@ -207,6 +210,15 @@ def _ops(args: Ops) -> int:
     return _finish(args, measure(cases, effort=effort, peak=most), most)
 
 
+def _edits(args: Edits) -> int:
+    from sora_jax.evals.bench.edits import EDITS, measure
+
+    effort, names = _effort(args), _chosen(args.only, EDITS, "edit")
+    pipeline = _pipeline(args.model)
+    steps = args.steps or pipeline.config.defaults.steps
+    return _finish(args, measure(pipeline, args.prompt, steps=steps, names=names, effort=effort))
+
+
 def _cache(args: Cache) -> int:
     from sora_jax.evals.bench.cache import THRESHOLDS, choices, measure, measured_ratios
 
@@ -267,6 +279,7 @@ _RUNS: dict[type, Callable[[Any], int]] = {
     Vae: _vae,
     Data: _data,
     Ops: _ops,
+    Edits: _edits,
     Cache: _cache,
     Quantize: _quantize,
     Peers: _peers,

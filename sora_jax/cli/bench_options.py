@@ -13,6 +13,7 @@ __all__ = [
     "Cache",
     "Compare",
     "Data",
+    "Edits",
     "Ops",
     "Peers",
     "Quantize",
@@ -157,6 +158,20 @@ class Cache(Timed, Generation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Edits(Timed):
+    """Edits of clips, against a generation of the same length and the encoding of what they are given."""
+
+    model: str = "playground"
+    """A named size (random weights, but for `playground`), or a folder of weights."""
+    prompt: str = "a red circle moves right"
+    """What they are told."""
+    steps: Annotated[int | None, MODELS_OWN] = None
+    """Sampling steps."""
+    only: str = ""
+    """Measure only edits with this in their name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantize(Written, Generation):
     """What half precision and 8-bit weights save and cost, against float32."""
 
@@ -192,6 +207,7 @@ Args = (
     | Annotated[Vae, tyro.conf.subcommand("vae")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Ops, tyro.conf.subcommand("ops")]
+    | Annotated[Edits, tyro.conf.subcommand("edits")]
     | Annotated[Cache, tyro.conf.subcommand("cache")]
     | Annotated[Quantize, tyro.conf.subcommand("quantize")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]

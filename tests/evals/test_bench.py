@@ -88,6 +88,23 @@ def test_generations(bench):
     assert whole.figures["seconds_per_clip_second"] == pytest.approx(whole.seconds.median / (5 / 8))
 
 
+def test_edits_cost_what_a_generation_and_their_inputs_do(bench):
+    made = bench("edits", "--model", "tiny", "--steps", "2", "--only", "remix", *ONCE)
+    edit, generation, encoding = made.measures
+    assert [m.variant for m in made.measures] == ["edit", "generation", "encoding"]
+    assert edit.figures["frames"] == generation.figures["frames"] == 5
+    against = generation.seconds.median + encoding.seconds.median
+    assert edit.figures["times_a_generation"] == pytest.approx(edit.seconds.median / against)
+
+
+@pytest.mark.slow
+def test_every_edit_is_timed(bench):
+    from sora_jax.evals.bench.edits import EDITS
+
+    made = bench("edits", "--model", "tiny", "--steps", "2", *ONCE)
+    assert {m.name for m in made.measures} == set(EDITS)
+
+
 def test_the_vae(bench):
     encode, decode = bench("vae", "--model", "tiny", "--frames", "3", "--size", "16x8", *ONCE).measures
     assert (encode.name, decode.name) == ("VAE encode", "VAE decode")
@@ -125,6 +142,7 @@ def test_json_is_the_record(capsys):
         (["train", "--repeats", "0"], "repeats is 0"),
         (["ops", "--only", "nothing"], "no case has 'nothing'"),
         (["data", "--only", "nothing"], "playground; windows"),
+        (["edits", "--only", "nothing"], "no edit has 'nothing'"),
         (["cache", "--only", "nothing"], "tea; first-block; mag"),
         (["peers", "--only", "nothing"], "DiT playground, forward"),
         (["vae", "--model", "tiny", "--size", "9x8"], "nearest are 8 and 16"),
