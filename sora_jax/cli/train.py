@@ -47,5 +47,10 @@ def main(arguments: Sequence[str]) -> int:
     if found.workdir is None:
         raise ValueError("no --workdir was given: name the run's folder, such as --workdir runs/mine.")
     run(experiment, found.workdir)
-    print(found.workdir / "weights")
+    weights = found.workdir / "weights"
+    print(
+        weights
+        if weights.is_dir()
+        else f"No weights were written: sora-jax convert {found.workdir} DEST does."
+    )
     return 0
