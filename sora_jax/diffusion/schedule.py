@@ -8,7 +8,6 @@ A sampling schedule is an array `sigmas` of shape [steps + 1], or [steps + 1, t]
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -102,16 +101,6 @@ def scaled(
     """
     plain = shift(sigmas.astype(np.float64)[:, None], 1 / s) * shift(strength.astype(np.float64)[None], 1 / s)
     return shift(plain, s).astype(np.float32)
-
-
-def leaping(
-    schedule: Callable[[int, float], np.ndarray], steps: int, s: float, level: float
-) -> Float[np.ndarray, "levels"]:
-    """The levels of a run whose first step goes to `level` in (0, 1), and whose others go on from there as a shorter
-    run of the schedule does."""
-    start = schedule(steps, s)[:1]
-    rest = scaled(schedule(steps - 1, s), np.asarray([level], np.float32), s)[:, 0]
-    return np.concatenate([start, rest])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

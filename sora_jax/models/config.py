@@ -37,10 +37,6 @@ class SamplingDefaults:
     fps: float
     """Frames a second."""
     negative_prompt: str = ""
-    leap: float | None = None
-    """The level that the first step goes to where an edit goes on from frames that show how it moves; None is the
-    schedule's. Of pure noise the network tells the mean of what may come: a long step keeps to it and, where known
-    frames leave one answer, finds it more exactly than many, which draw one of what the network holds possible."""
 
     def __post_init__(self):
         for field in ("steps", "height", "width", "frames"):
@@ -48,8 +44,6 @@ class SamplingDefaults:
                 raise ValueError(f"{field} is {getattr(self, field)} and must be at least 1.")
         if not self.fps > 0:
             raise ValueError(f"fps is {self.fps} and must be above 0.")
-        if self.leap is not None and not 0 < self.leap < 1:
-            raise ValueError(f"leap is {self.leap}: it lies between 0 and 1.")
         for field in ("guidance", "guidance_2"):
             if (value := getattr(self, field)) is not None and value < 0:
                 raise ValueError(f"{field} is {value} and must be 0 or more.")
@@ -169,7 +163,7 @@ _PLAYGROUND = ModelConfig(
     text=TEXT_PLAYGROUND,
     flow_shift=4.0,
     defaults=SamplingDefaults(
-        steps=60, guidance=4.0, sampler="ancestral", height=64, width=64, frames=17, fps=8.0, leap=0.6
+        steps=60, guidance=4.0, sampler="ancestral", height=64, width=64, frames=17, fps=8.0
     ),
 )
 

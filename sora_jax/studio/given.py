@@ -23,7 +23,7 @@ class Given:
     """What the noise is laid on (SDEdit, arXiv 2108.01073)."""
     strength: Float[np.ndarray, "t"] | None = None
     """The noise level in [0, 1] that each latent frame starts from; 1 forgets the source."""
-    levels: Float[np.ndarray, "levels #t"] | None = None
+    levels: Float[np.ndarray, "levels t"] | None = None
     """The noise levels of each latent frame before each step and after the last, in place of the sampler's."""
     scripts: tuple[tuple[str, ...], ...] = ()
     """Prompts in place of the request's, [k][b], which share the clip's time by `weights`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from sora_jax.diffusion import SAMPLERS, StepCache, leaping
+from sora_jax.diffusion import StepCache
 from sora_jax.studio.given import Given
 from sora_jax.studio.progress import Report, reporting
 from sora_jax.studio.request import resolve
@@ -55,8 +55,6 @@ class Timeline:
     """Each script's share of each frame, which sum to 1; None where there is one script."""
     strength: Float[np.ndarray, "n"] | None = None
     """The noise level that each unknown frame starts from, over `frames` as its source; None is from noise alone."""
-    leap: float | None = None
-    """The level that the first step goes to; None is the schedule's."""
 
 
 def fill(
@@ -155,9 +153,6 @@ def _request(
     request = resolve(
         config, scripts[0], seed=seeds, frames=len(at), fps=timeline.fps, size=(height, width), **options
     )
-    if timeline.leap is not None and request.steps > 1:
-        schedule = SAMPLERS[request.sampler].schedule
-        given["levels"] = leaping(schedule, request.steps, config.flow_shift, timeline.leap)[:, None]
     return request, Given(**given)
 
 

@@ -11,7 +11,6 @@ from sora_jax.diffusion import (
     capped,
     dpmpp_sigmas,
     euler_sigmas,
-    leaping,
     sampling_sigmas,
     scaled,
     shift,
@@ -94,18 +93,6 @@ def test_scaled_frames_start_at_their_strength_and_keep_the_steps():
     np.testing.assert_allclose(rows[:, 2], sigmas, atol=1e-6)
     assert (rows[:, 0] == 0).all()
     assert (np.diff(rows[:, 1:], axis=0) < 0).all()
-
-
-@pytest.mark.parametrize("schedule", [sampling_sigmas, euler_sigmas])
-def test_a_run_that_leaps_goes_on_as_a_shorter_one(schedule):
-    sigmas = leaping(schedule, 10, 3.0, 0.6)
-    assert sigmas.shape == (11,)
-    assert sigmas[0] == schedule(10, 3.0)[0]
-    assert sigmas[1] == pytest.approx(0.6, abs=2e-3)
-    assert sigmas[-1] == 0
-    # Shifts undone, the rest is the shorter run's, times what 0.6 is then.
-    plain, shorter = (shift(levels.astype(np.float64), 1 / 3.0) for levels in (sigmas[1:], schedule(9, 3.0)))
-    np.testing.assert_allclose(plain, shift(0.6, 1 / 3.0) * shorter, atol=1e-6)
 
 
 def test_logit_normal_histogram():

@@ -58,7 +58,6 @@ def edited(edit):
         (lambda t: t["vae"].update(latent_std=["a"] * 48), r"config vae.latent_std\[0\] is 'a'"),
         (lambda t: t["defaults"].update(sampler="magic"), r"config defaults.sampler is 'magic'"),
         (lambda t: t["defaults"].update(steps=0), r"config defaults: steps is 0"),
-        (lambda t: t["defaults"].update(leap=1.0), r"leap is 1.0"),
         (lambda t: t["defaults"].update(width=65), r"65"),
         (lambda t: t["text"].update(width=64), r"text of width 4096 and the encoder gives 64"),
         (lambda t: t["dit"].update(in_channels=16), r"the DiT goes from 16 to 48"),

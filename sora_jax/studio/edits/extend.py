@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import numpy as np
 
 from sora_jax.media import Clip
-from sora_jax.studio.edits.making import frames_of, go_on, gray, make, opened
+from sora_jax.studio.edits.making import frames_of, going_on, gray, make, opened
 from sora_jax.studio.image import Picture, pixels_of
 from sora_jax.studio.sources import Source, open_clip
 from sora_jax.studio.timeline import Settings
@@ -46,7 +46,7 @@ def extend(
     at = np.arange(len(whole))
     known = (at >= before) & (at < before + len(frames))
     about = {"direction": direction, "added_seconds": new / fps}
-    return go_on(pipeline, "extend", whole, known, fps, prompt, settings, about)
+    return make(pipeline, "extend", whole, known, fps, [prompt], going_on(pipeline, settings), about=about)
 
 
 def connect(
@@ -118,7 +118,7 @@ def loop(
     at = np.arange(len(whole))
     known = (at < len(frames)) | (at >= len(frames) + new)
     about = {"added_seconds": new / fps}
-    made = go_on(pipeline, "loop", whole, known, fps, prompt, settings, about)
+    made = make(pipeline, "loop", whole, known, fps, [prompt], going_on(pipeline, settings), about=about)
     # Its first frames as what was made leads over to them.
     start, end = np.split(made.frames, [len(frames) + new])
     return Clip(np.concatenate([end, start[len(end) :]]), fps, made.metadata)

@@ -15,11 +15,7 @@ from sora_jax.studio.timeline import Settings, Timeline, fill
 if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
-__all__ = ["frame_of", "frames_of", "go_on", "gray", "make", "opened", "to_frames"]
-
-
-GOING_ON = 0.375
-"""Of the model's guidance, where known frames show how it moves."""
+__all__ = ["frame_of", "frames_of", "going_on", "gray", "make", "opened", "to_frames"]
 
 
 def opened(
@@ -61,6 +57,17 @@ def gray(count: int, like: np.ndarray) -> np.ndarray:
     return np.zeros((count, *like.shape[1:]), np.float32)
 
 
+def going_on(pipeline: "Pipeline", settings: Settings) -> Settings:
+    """The settings of an edit whose known frames show how it moves: guidance is half the model's unless it is given."""
+    if settings.get("guidance") is not None or settings.get("guidance_2") is not None:
+        return settings
+    defaults = pipeline.config.defaults
+    halved: Settings = {**settings, "guidance": max(1.0, defaults.guidance / 2)}
+    if defaults.guidance_2 is not None:
+        halved["guidance_2"] = max(1.0, defaults.guidance_2 / 2)
+    return halved
+
+
 def make(
     pipeline: "Pipeline",
     operation: str,
@@ -72,7 +79,6 @@ def make(
     *,
     shares: np.ndarray | None = None,
     strength: np.ndarray | None = None,
-    leap: float | None = None,
     about: dict[str, Any] | None = None,
 ) -> Clip:
     """The clip of a timeline of frames [n, h, w, 3], described by how it was made."""
@@ -86,7 +92,6 @@ def make(
         scripts=tuple((prompt,) for prompt in prompts),
         shares=shares,
         strength=strength,
-        leap=leap,
     )
     made = fill(pipeline, timeline, settings)[0]
     said = {name: value for name, value in settings.items() if name != "progress" and value is not None}
@@ -96,24 +101,3 @@ def make(
         fps,
         {"operation": operation, "prompt": words, "seed": 0, **said, **(about or {}), **pipeline.about()},
     )
-
-
-def go_on(
-    pipeline: "Pipeline",
-    operation: str,
-    frames: np.ndarray,
-    known: np.ndarray,
-    fps: float,
-    prompt: str,
-    settings: Settings,
-    about: dict[str, Any],
-) -> Clip:
-    """As `make`, where known frames show how it moves: guidance is half the model's unless it is given, and the first
-    step goes to the model's `leap`."""
-    defaults = pipeline.config.defaults
-    if settings.get("guidance") is None and settings.get("guidance_2") is None:
-        settings = {**settings, "guidance": max(1.0, GOING_ON * defaults.guidance)}
-        if defaults.guidance_2 is not None:
-            settings["guidance_2"] = max(1.0, GOING_ON * defaults.guidance_2)
-    leap = defaults.leap
-    return make(pipeline, operation, frames, known, fps, [prompt], settings, leap=leap, about=about)

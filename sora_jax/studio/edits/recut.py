@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from sora_jax.media import Clip
-from sora_jax.studio.edits.making import frames_of, go_on, gray, opened, to_frames
+from sora_jax.studio.edits.making import frames_of, going_on, gray, make, opened, to_frames
 from sora_jax.studio.sources import Source
 from sora_jax.studio.timeline import Settings
 
@@ -64,4 +64,4 @@ def recut(
             "the moments fill the new clip and leave nothing to make: keep less, or ask for more seconds."
         )
     about = {"keep": [list(moment) for moment in keep]}
-    return go_on(pipeline, "recut", whole, known, fps, prompt, settings, about)
+    return make(pipeline, "recut", whole, known, fps, [prompt], going_on(pipeline, settings), about=about)
