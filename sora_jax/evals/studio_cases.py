@@ -166,7 +166,8 @@ def _real_step(pipeline: Pipeline) -> float:
 def connect(pipeline: Pipeline, seed: int, options: Options) -> Case:
     a = _scene(seed)
     one = a.objects[0]
-    b = _scene(seed + 50_000, color=one.color, shape=one.shape, background_color=a.background_color)
+    around = {"background": a.background, "background_color": a.background_color}
+    b = _scene(seed + 50_000, color=one.color, shape=one.shape, **around)
     first, second = _shot(pipeline, a), _shot(pipeline, b)
     words = f"a {one.color} {one.shape} moves"
     clip = pipeline.connect(first, second, words, seconds=1.0, seed=seed, **options)
