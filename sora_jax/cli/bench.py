@@ -215,8 +215,7 @@ def _edits(args: Edits) -> int:
 
     effort, names = _effort(args), _chosen(args.only, EDITS, "edit")
     pipeline = _pipeline(args.model)
-    steps = args.steps or pipeline.config.defaults.steps
-    return _finish(args, measure(pipeline, args.prompt, steps=steps, names=names, effort=effort))
+    return _finish(args, measure(pipeline, args.prompt, steps=args.steps, names=names, effort=effort))
 
 
 def _cache(args: Cache) -> int:

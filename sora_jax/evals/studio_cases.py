@@ -129,7 +129,8 @@ def _going_on(seed: int) -> Scene:
 
 
 def extend(pipeline: Pipeline, seed: int, options: Options) -> Case:
-    scene, words = _going_on(seed), _words(_going_on(seed))
+    scene = _going_on(seed)
+    words = _words(scene)
     length, new = pipeline.config.defaults.frames, round(pipeline.config.defaults.fps)
     whole = _shot(pipeline, scene, length + new)
     direction: Any = ("forward", "backward")[seed % 2]
@@ -242,7 +243,8 @@ def strength(pipeline: Pipeline, seed: int, options: Options) -> Case:
 
 def recut(pipeline: Pipeline, seed: int, options: Options, second: int = 16) -> Case:
     """Two moments of a long clip, moved: what is before, between and after them is made anew."""
-    words, whole = _words(_going_on(seed)), _shot(pipeline, _going_on(seed), 33)
+    scene = _going_on(seed)
+    words, whole = _words(scene), _shot(pipeline, scene, 33)
     moments = ((2, 10, 4), (14, 22, second))
     clip = pipeline.recut(
         whole,

@@ -75,7 +75,7 @@ def splash_part(q, k, v, segments=None, *, scale: float, interpret: bool = False
 def splash_part_gradients(q, k, v, segments, out, log_sum, d_out, *, scale: float, interpret: bool = False):
     """What some of the keys have to do with the gradients of q, k and v, float32, heads first as in `splash_part`.
 
-    `out`, `log_sum` and its gradient `d_out` are of the attention to all keys, of which those in k and v are a part.
+    `out` with its gradient `d_out`, and `log_sum`, are of the attention to all keys; those in k and v are a part.
     """
     n, s, e = q.shape[2], k.shape[2], q.shape[3]
     padded_q, padded_k, padded_v, ids, blocks = _prepared(q, k, v, segments, scale)
