@@ -23,11 +23,15 @@ from sora_jax.ops.patchify import patchify, unpatchify
 from sora_jax.ops.rope import Rotation, rope_3d
 from sora_jax.typing import Array, Bool, Float, typed
 
+ATTENTION = jax.checkpoint_policies.save_only_these_names(SAVED)
+DOTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, ATTENTION
+)
 REMAT = {
     "full": None,
-    "attention": jax.checkpoint_policies.save_only_these_names(SAVED),
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": ATTENTION,
+    "dots": DOTS,
+    "minimal": DOTS,
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 ZEROS = nn.initializers.zeros
@@ -59,9 +63,9 @@ class DiTConfig:
     """Places that the image tokens are told apart by: those of both images, where it takes a first and a last."""
     eps: float = 1e-6
     remat: Literal["none", "minimal", "dots", "offload", "attention", "full"] = "none"
-    """What the backward pass recomputes of each block: nothing, all but the weights' matmuls (their results stay on
-    the device, under either name, or wait in the host's memory), all but self attention (where a kernel or a ring
-    computes it), everything."""
+    """What the backward pass recomputes of each block: nothing, all but attention and the weights' matmuls (their
+    results stay on the device, under either name), all but the matmuls (they wait in the host's memory), all but
+    attention, everything. XLA's own attention is always computed again where anything is."""
     unroll: int = 1
     """Blocks laid out one after another in each turn of the loop over them."""
     neighbours: bool = False
@@ -141,7 +145,7 @@ DIT_PLAYGROUND = DiTConfig(
     heads=6,
     ffn_width=768,
     text_width=128,
-    remat="none",
+    remat="dots",
     neighbours=True,
     prediction="preconditioned",
 )

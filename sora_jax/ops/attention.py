@@ -7,6 +7,7 @@ precision, the splash kernel on TPU, XLA's fusion elsewhere.
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sora_jax.ops.attention_heads import heads_first
 from sora_jax.ops.attention_splash import splash, splash_fits
-from sora_jax.ops.matmul import batch_matmul
 from sora_jax.typing import Array, Bool, Float, Int, typed
 
 # A finite stand-in for -inf: with -inf a row without any key would give NaN.
@@ -61,7 +62,7 @@ def attention(
     kernel = alone and bias is None and splash_fits(q.shape[1], k.shape[1])
     out = lax.platform_dependent(
         *(q, k, v, bias, mask, segments),
-        cpu=dense(heads_first),
+        cpu=dense(functools.partial(heads_first, turns=alone)),
         cuda=dense(cudnn_or_xla),
         tpu=(lambda q, k, v, bias, mask, segments: splash(q, k, v, _as_segments(q, mask, segments), scale=s))
         if kernel
@@ -143,24 +144,6 @@ def self_attention(
         return spread.own(q, k, v, mask, segments, scale)
     pairs = None if segments is None else (segments, segments)
     return attention(q, k, v, mask, scale=scale, segments=pairs)
-
-
-def heads_first(q, k, v, bias=None, *, scale: float):
-    """Two batched matrix products over [b·k, n, e], the form that XLA's CPU backend runs at matmul speed.
-
-    The softmax is divided by its sum only after the second product, where there are e numbers a query and not s.
-    """
-    b, n, heads, e = q.shape
-    s = k.shape[1]
-    q, k, v = (a.transpose(0, 2, 1, 3).reshape(b * heads, a.shape[1], e) for a in (q * scale, k, v))
-    logits = batch_matmul("gne,gse->gns", q, k)
-    if bias is not None:
-        bias = jnp.broadcast_to(bias.astype(jnp.float32), (b, heads, n, s))
-        logits = logits + bias.reshape(b * heads, n, s)
-    weights = jnp.exp(logits - lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    out = (batch_matmul("gns,gse->gne", weights.astype(v.dtype), v) / total).astype(v.dtype)
-    return out.reshape(b, heads, n, e).transpose(0, 2, 1, 3)
 
 
 def xla(q, k, v, bias=None, *, scale: float):

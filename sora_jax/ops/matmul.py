@@ -11,15 +11,19 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from sora_jax.ops.layout import is_cut
 from sora_jax.typing import Array
 
 
 def matmul(x: Array, kernel: Array) -> Array:
     """[..., i] times [i, o], in their dtype."""
-    if not _rounds(x):
+    if _rounds(x):
+        rows = "abcdefgh"[: x.ndim - 1]
+        return _rounded(f"{rows}i,io->{rows}o", x, kernel)
+    if is_cut():
         return x @ kernel
-    rows = "abcdefgh"[: x.ndim - 1]
-    return _rounded(f"{rows}i,io->{rows}o", x, kernel)
+    # One matrix of all rows, as far as none need be sent for it: XLA's CPU backend would transpose more axes than two.
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def batch_matmul(subscripts: str, a: Array, b: Array) -> Array:

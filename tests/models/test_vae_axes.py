@@ -39,7 +39,7 @@ def decoded(params, config, z):
 def test_the_metric_is_the_mean_of_the_jacobians_squares(params):
     z = np.random.default_rng(0).standard_normal((1, 2, 2, 2, CHANNELS)).astype(np.float32)
     jacobian = np.asarray(
-        jax.jit(jax.jacfwd(lambda z: VAE(TINY).apply({"params": params}, z, method="decode")))(z)
+        jax.jit(jax.jacrev(lambda z: VAE(TINY).apply({"params": params}, z, method="decode")))(z)
     )
     rows = jacobian.reshape(-1, 8, CHANNELS)
     expected = np.einsum("pna,pnb->ab", rows, rows) / 8

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sora_jax.ops.attention import attention, cudnn_or_xla, heads_first, xla
+from sora_jax.ops import attention_heads
+from sora_jax.ops.attention import attention, cudnn_or_xla, xla
+from sora_jax.ops.attention_heads import heads_first
 
 B, N, S, K, E = 2, 5, 7, 3, 8
 
@@ -66,3 +68,26 @@ def test_gradients_agree_between_lowerings(qkv):
 
     for a, b in zip(loss(attention), loss(partial(xla, scale=E**-0.5)), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6)
+
+
+@pytest.mark.parametrize("scores", [1, 2 * N * S, 2**21])
+@pytest.mark.parametrize("bias_shape", [None, (1, K, N, S), (B, 1, 1, S)])
+def test_heads_in_turns_give_the_same_and_the_same_gradients(qkv, monkeypatch, scores, bias_shape):
+    monkeypatch.setattr(attention_heads, "SCORES", scores)
+    bias = None if bias_shape is None else jax.random.normal(jax.random.key(3), bias_shape)
+
+    def of(f):
+        def loss(q, k, v, bias):
+            return jnp.sum(jnp.sin(f(q, k, v, bias, scale=0.3)))
+
+        return jax.value_and_grad(loss, (0, 1, 2) if bias is None else (0, 1, 2, 3))(*qkv, bias)
+
+    def plain(q, k, v, bias, scale):
+        scores = jnp.einsum("bnke,bske->bkns", q, k) * scale + (0.0 if bias is None else bias)
+        return jnp.einsum("bkns,bske->bnke", jax.nn.softmax(scores, axis=-1), v)
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=3e-6, rtol=1e-6), of(attention_heads.heads_first), of(plain)
+    )
+    turns = str(jax.make_jaxpr(partial(attention_heads.heads_first, scale=0.3))(*qkv, bias)).count("scan[")
+    assert turns == (scores < B * K * N * S)

@@ -57,8 +57,13 @@ def test_the_kernel_s_bytes_are_its_blocks(attended):
 
 
 def test_other_platforms_do_the_mathematics_alone(attended):
-    for platform in ("cpu", "cuda", None):
+    for platform in ("cuda", None):
         assert [work_of(jaxpr, platform).flops for jaxpr in attended] == [2 * PRODUCT, 6 * PRODUCT]
+
+
+def test_a_cpu_sums_by_a_column_of_ones_and_computes_logits_twice(attended):
+    ones = PRODUCT // E
+    assert [work_of(jaxpr, "cpu").flops for jaxpr in attended] == [2 * PRODUCT + ones, 7 * PRODUCT + ones]
 
 
 def test_every_device_s_part_counts():

@@ -103,7 +103,7 @@ def _guessed(
     tokens = math.prod(size // patch for size, patch in zip(latent[:3], dit.patch, strict=True))
     own = rows * tokens / mesh.context
     cut = mesh.fsdp * mesh.context * mesh.tensor
-    features = {None: 0, "full": 1, "attention": 2, "dots": 6 + dit.ffn_width / dit.width}[choice.remat]
+    features = {None: 0, "full": 1, "attention": 2, "dots": 7 + dit.ffn_width / dit.width}[choice.remat]
     held = 4 * (state + (2 if parts > 1 else 1) * (state > 0)) * parameters / cut
     kept = 2 * own * dit.width * dit.depth * features
     worked = own * (24 * dit.width + 6 * dit.ffn_width / mesh.tensor)
@@ -112,7 +112,7 @@ def _guessed(
 
     products = 2 * own * parameters * parts / mesh.tensor
     attention = 4 * own * tokens * dit.width * dit.depth * parts / mesh.tensor
-    times = {None: (1, 1), "full": (4, 5.5), "attention": (4, 4.5), "dots": (3.1, 5.5)}[choice.remat]
+    times = {None: (1, 1), "full": (4, 5.5), "attention": (4, 4.5), "dots": (3.1, 4.5)}[choice.remat]
     compute = (products * times[0] + attention * times[1]) / topology.generation.chip.peak()
     passes = 1 if state == 0 else 3
     weights = 2 * parameters / mesh.tensor * parts * passes * (1 - 1 / (mesh.fsdp * mesh.context))

@@ -48,7 +48,8 @@ def test_memory_is_the_state_as_it_lies(plan):
 
 
 def test_own_count_and_the_compiled_program_s_agree(plan):
-    assert plan.flops["executed"] == pytest.approx(plan.flops_per_step, rel=0.4)  # a block is computed again
+    # A block is computed again, and on a CPU attention's logits once more.
+    assert plan.flops["executed"] == pytest.approx(plan.flops_per_step, rel=0.5)
     assert plan.flops["executed"] > plan.flops_per_step
     # On CPU XLA lets devices do small things twice, and never less than there is to do.
     assert 1 <= plan.flops["compiled"] / plan.flops["executed"] < 2
