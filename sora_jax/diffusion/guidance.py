@@ -2,6 +2,9 @@
 
     v = v_u + g·(v_c - v_u)
 
+Known frames are a condition as words are: where v_u sees them noised, the clip is guided towards what follows from
+them, too (history guidance, arXiv 2502.06764).
+
 The scale g is data: a number, one per clip or frame, or one per step (`PerStep`), as in guidance on an
 interval of noise levels only (arXiv 2404.07724). g = 1 is the prompt alone; g = 0 the negative alone.
 """
@@ -14,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sora_jax.diffusion.flow import align
+from sora_jax.diffusion.flow import align, interpolate
 from sora_jax.typing import Array, Float, PyTree, typed
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["positive", "negative", "scale"], meta_fields=[]
+    jax.tree_util.register_dataclass,
+    data_fields=["positive", "negative", "scale", "history"],
+    meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guided:
@@ -28,6 +33,8 @@ class Guided:
     positive: PyTree
     negative: PyTree
     scale: Array | float
+    history: Array | float = 0.0
+    """The noise level at which the negative sees known tokens; 1 is not at all."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["parts", "weights"], meta_fields=[])
@@ -64,6 +71,7 @@ def guide(velocity: Callable, *, batched: bool = True, skip: bool = False) -> Ca
 
     def guided(x, sigma, cond: Guided):
         scale = jnp.asarray(cond.scale, x.dtype)
+        x_u, sigma_u = _forgotten(x, sigma, jnp.asarray(cond.history, x.dtype))
 
         def alone():
             return velocity(x, sigma, cond.positive)
@@ -71,16 +79,23 @@ def guide(velocity: Callable, *, batched: bool = True, skip: bool = False) -> Ca
         def both():
             if batched:
                 twice = jax.tree.map(_stack, cond.positive, cond.negative)
-                v = velocity(jnp.concatenate([x, x]), jnp.concatenate([sigma, sigma]), twice)
+                v = velocity(jnp.concatenate([x, x_u]), jnp.concatenate([sigma, sigma_u]), twice)
                 v_c, v_u = jnp.split(v, 2)
             else:
-                v_c, v_u = alone(), velocity(x, sigma, cond.negative)
+                v_c, v_u = alone(), velocity(x_u, sigma_u, cond.negative)
             # v_u + g (v_c - v_u), written so that g = 1 gives v_c to the bit.
             return v_c + (align(scale, v_c) - 1).astype(v_c.dtype) * (v_c - v_u)
 
         return jax.lax.cond(jnp.all(scale == 1), alone, both) if skip else both()
 
     return guided
+
+
+def _forgotten(x, sigma, level):
+    """x [b, t, h, w, c] and its levels with known tokens noised to `level`: alike in every clip and every step."""
+    eps = jax.random.normal(jax.random.key(0), x.shape[1:], x.dtype)
+    noised = interpolate(x, jnp.broadcast_to(eps, x.shape), level)
+    return jnp.where(align(sigma, x) == 0, noised, x), jnp.where(sigma == 0, level.astype(sigma.dtype), sigma)
 
 
 def _stack(positive, negative):

@@ -106,6 +106,7 @@ class Pipeline(Networks):
         steps: int | None = None,
         guidance: float | Sequence[float] | np.ndarray | None = None,
         guidance_2: float | None = None,
+        history: float | None = None,
         negative: str | None = None,
         sampler: str | None = None,
         image: Picture | None = None,
@@ -129,6 +130,8 @@ class Pipeline(Networks):
             steps: in [1, 1000].
             guidance: one number or one a step (arXiv 2207.12598); 1 is no guidance and half the work.
             guidance_2: that of the expert of low noise, where there are two (Wan 2.2 A14B).
+            history: the noise level at which guidance's negative sees the picture: 0, the default, as it is; with 1
+                guidance is towards what follows from it, too (arXiv 2502.06764).
             negative: what to steer away from.
             sampler: unipc, dpmpp, heun, euler or ancestral.
             image: what the clip starts with: a file, a clip (its first frame), a PIL image or pixels [h, w, 3].
@@ -168,6 +171,7 @@ class Pipeline(Networks):
             steps=steps,
             guidance=guidance,
             guidance_2=guidance_2,
+            history=history,
             negative=negative,
             sampler=sampler,
             cache=cache,

@@ -31,6 +31,8 @@ class Request:
     steps: int
     guidance: tuple[float, ...]
     """The guidance of each step."""
+    history: float = 0.0
+    """The noise level at which guidance's negative sees known frames: 0 as they are, 1 not at all."""
     negative: str
     sampler: str
     cache: StepCache | None = None
@@ -62,6 +64,7 @@ class Request:
             "seed": self.seeds[row],
             "steps": self.steps,
             "guidance": self.guidance[0] if same else list(self.guidance),
+            **({"history": self.history} if self.history else {}),
             "negative": self.negative,
             "sampler": self.sampler,
             **({"cache": self.cache_setting} if self.cache else {}),
@@ -111,6 +114,7 @@ def resolve(
     steps: int | None = None,
     guidance: float | Sequence[float] | np.ndarray | None = None,
     guidance_2: float | None = None,
+    history: float | None = None,
     negative: str | None = None,
     sampler: str | None = None,
     cache: float | str | StepCache | None = None,
@@ -118,6 +122,8 @@ def resolve(
     """The request, with the model's defaults where nothing is said. See `Pipeline.generate`."""
     check_request(variations=variations, steps=steps, guidance=guidance, seed=seed)
     check_request(guidance=guidance_2)
+    if history is not None and not 0 <= history <= 1:
+        raise ValueError(f"history is {history:g}, a noise level: it must be from 0 to 1.")
     defaults = config.defaults
     rows = len(prompts) * variations
     if not prompts:
@@ -153,6 +159,7 @@ def resolve(
         size=resolve_size(config, seconds=seconds, frames=frames, fps=fps, size=size, aspect=aspect),
         steps=steps,
         guidance=tuple(float(g) for g in curve),
+        history=0.0 if history is None else float(history),
         negative=" ".join(negative.split()),
         sampler=sampler,
         cache=None if cache is None else step_cache(cache),

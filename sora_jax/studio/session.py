@@ -34,6 +34,9 @@ from sora_jax.studio.size import ClipSize
 
 __all__ = ["Session", "advance", "begin", "change", "restore", "save"]
 
+ALONE = ("steps", "history", "negative", "sampler")
+"""Settings of a request that are one number or word, which a file holds as they are."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
@@ -121,7 +124,8 @@ def _told(networks: Networks, request: Request, given: Given) -> Any:
     scale = PerStep(np.asarray(request.guidance, np.float32))  # pyright: ignore[reportArgumentType]
     negative = told(slice(len(texts), None))
     negative = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape[1:])), negative)
-    return Guided(positive=told_all, negative=negative, scale=scale)  # pyright: ignore
+    history = jnp.float32(request.history)
+    return Guided(positive=told_all, negative=negative, scale=scale, history=history)  # pyright: ignore
 
 
 def advance(networks: Networks, session: Session, steps: int = 1) -> Session:
@@ -196,10 +200,7 @@ def save(path: str | Path, session: Session, model: str) -> Path:
     about = {
         "model": model,
         "request": {
-            **{
-                name: getattr(request, name) for name in ("prompts", "seeds", "steps", "guidance", "negative")
-            },
-            "sampler": request.sampler,
+            **{name: getattr(request, name) for name in ("prompts", "seeds", "guidance", *ALONE)},
             "changes": request.changes,
             "size": dataclasses.asdict(request.size),
             "cache": request.cache_setting,
@@ -224,7 +225,7 @@ def restore(networks: Networks, path: str | Path) -> Session:
         held = about["request"]
         request = Request(
             **{name: tuple(held[name]) for name in ("prompts", "seeds", "guidance", "changes")},
-            **{name: held[name] for name in ("steps", "negative", "sampler")},
+            **{name: held[name] for name in ALONE},
             size=ClipSize(**held["size"]),
             cache=None if held["cache"] is None else step_cache(held["cache"]),
         )

@@ -34,6 +34,9 @@ class Settings(TypedDict, total=False):
     steps: int | None
     guidance: float | None
     guidance_2: float | None
+    history: float | None
+    """The noise level at which guidance's negative sees known frames; with 1 guidance is towards what follows from them
+    as much as towards the words (arXiv 2502.06764)."""
     negative: str | None
     sampler: str | None
     cache: float | str | StepCache | None

@@ -87,3 +87,24 @@ def test_conditions_per_step():
         np.testing.assert_array_equal(seen["text"], text)
         np.testing.assert_array_equal(seen["fixed"], TEXT)
         assert seen["none"] is None
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_negative_sees_known_frames_noised(options):
+    sigma = SIGMA.at[:, 0].set(0)
+    told = {"positive": {"text": TEXT}, "negative": {"text": NEGATIVE}}
+
+    def at(history, scale=3.0, x=X):
+        return guide(velocity, **options)(x, sigma, Guided(**told, scale=scale, history=history))
+
+    def seen(x, sigma, cond):
+        return x + sigma[..., None]
+
+    # What it sees: unknown frames as they are, known ones as much noise, alike in both clips.
+    seen_by = guide(seen, batched=False)(X, sigma, Guided(**told, scale=0.0, history=0.5))
+    np.testing.assert_allclose(seen_by[:, 1:], (X + SIGMA[..., None])[:, 1:], atol=1e-6)
+    eps = 2 * (seen_by[:, 0] - 0.5 - 0.5 * X[:, 0])
+    np.testing.assert_allclose(eps[0], eps[1], atol=1e-5)
+    assert 0.5 < float(jnp.std(eps)) < 1.5
+    # Not at all: other known frames give the negative nothing else.
+    np.testing.assert_array_equal(at(1.0, 0.0), at(1.0, 0.0, X.at[:, 0].add(1)))

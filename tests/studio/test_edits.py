@@ -62,7 +62,7 @@ def test_an_extension_follows_the_clip_the_words_and_the_seed(pipeline):
 
 
 @pytest.mark.parametrize(("given", "used"), [({}, 1.5), ({"guidance": 4.0}, 4.0)])
-def test_what_goes_on_from_moving_frames_is_guided_half_as_much(given, used):
+def test_what_goes_on_from_moving_frames_is_guided_half_as_much_and_by_them(given, used):
     defaults = dataclasses.replace(tiny_model.CONFIG.defaults, guidance=3.0)
     config = dataclasses.replace(tiny_model.CONFIG, defaults=defaults)
     pipeline = Pipeline(dataclasses.replace(tiny_model.checkpoint(), config=config))
@@ -72,10 +72,14 @@ def test_what_goes_on_from_moving_frames_is_guided_half_as_much(given, used):
         pipeline.loop(CLIP, **settings),
         pipeline.recut(CLIP, [(0.25, 0.5, 0.5)], WORDS, seconds=1, **settings),
     ):
-        assert clip.metadata["guidance"] == used
-    asked = pipeline.extend(CLIP, WORDS, seconds=0.5, **QUIET, guidance=used)
+        assert (clip.metadata["guidance"], clip.metadata["history"]) == (used, 1)
+    asked = pipeline.extend(CLIP, WORDS, seconds=0.5, **QUIET, guidance=used, history=1.0)
     halved = pipeline.extend(CLIP, WORDS, seconds=0.5, **settings)
     np.testing.assert_array_equal(asked.frames, halved.frames)
+    by_words = pipeline.extend(CLIP, WORDS, seconds=0.5, **settings, history=0.0)
+    assert np.abs(by_words.frames - halved.frames).max() > 1e-3
+    with pytest.raises(ValueError, match="history is 2, a noise level"):
+        pipeline.extend(CLIP, WORDS, seconds=0.5, **settings, history=2.0)
 
 
 def test_two_clips_are_connected(pipeline):

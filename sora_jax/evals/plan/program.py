@@ -171,7 +171,8 @@ def _sampling(sample: Sample, mesh: Mesh) -> Planned:
     )
     if request.guided:
         scale = PerStep(jax.ShapeDtypeStruct((request.steps,), jnp.float32))  # pyright: ignore
-        cond = Guided(positive=cond, negative=cond, scale=scale)  # pyright: ignore
+        level = jax.ShapeDtypeStruct((), jnp.float32)
+        cond = Guided(positive=cond, negative=cond, scale=scale, history=level)  # pyright: ignore
     shapes = jax.eval_shape(
         lambda tree: precision.keep_as(tree, dtype), {"dit": abstract_params(config)["dit"]}
     )

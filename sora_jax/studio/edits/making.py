@@ -58,14 +58,18 @@ def gray(count: int, like: np.ndarray) -> np.ndarray:
 
 
 def going_on(pipeline: "Pipeline", settings: Settings) -> Settings:
-    """The settings of an edit whose known frames show how it moves: guidance is half the model's unless it is given."""
-    if settings.get("guidance") is not None or settings.get("guidance_2") is not None:
-        return settings
+    """The settings of an edit whose known frames show how things move, unless others are given.
+
+    Guidance is half the model's, and towards those frames as well as towards the words.
+    """
     defaults = pipeline.config.defaults
-    halved: Settings = {**settings, "guidance": max(1.0, defaults.guidance / 2)}
-    if defaults.guidance_2 is not None:
-        halved["guidance_2"] = max(1.0, defaults.guidance_2 / 2)
-    return halved
+    own: Settings = {"history": 1.0}
+    if settings.get("guidance") is None and settings.get("guidance_2") is None:
+        own["guidance"] = max(1.0, defaults.guidance / 2)
+        if defaults.guidance_2 is not None:
+            own["guidance_2"] = max(1.0, defaults.guidance_2 / 2)
+    given: Any = {name: value for name, value in settings.items() if value is not None}
+    return {**own, **given}
 
 
 def make(
