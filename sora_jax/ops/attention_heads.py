@@ -5,6 +5,7 @@ Heads take turns, so that the scores of one lie in the cache when they are read 
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ def heads_first(q, k, v, bias=None, *, scale: float, turns: bool = True):
         bias = jnp.broadcast_to(bias.astype(jnp.float32), (b, heads, *bias.shape[2:]))
         bias = bias.reshape(b * heads, *bias.shape[2:])
     at_once = max(1, SCORES // (n * s)) if turns else b * heads
-    return _attend(q, k, v, bias, at_once).reshape(b, heads, n, e).transpose(0, 2, 1, 3)
+    out: Any = _attend(q, k, v, bias, at_once)
+    return out.reshape(b, heads, n, e).transpose(0, 2, 1, 3)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -76,7 +76,7 @@ def connect(
     at = np.arange(len(whole))
     known = (at < len(ends[0])) | (at >= len(ends[0]) + new)
     about = {"from_second": len(ends[0]) / rate, "added_seconds": new / rate}
-    return make(pipeline, "connect", whole, known, rate, [prompt], settings, about=about)
+    return make(pipeline, "connect", whole, known, rate, [prompt], going_on(pipeline, settings), about=about)
 
 
 def _clip(source: Source | Picture, fps: float) -> Clip:

@@ -63,13 +63,13 @@ def going_on(pipeline: "Pipeline", settings: Settings) -> Settings:
     Guidance is half the model's, and towards those frames as well as towards the words.
     """
     defaults = pipeline.config.defaults
-    own: Settings = {"history": 1.0}
+    own: dict[str, Any] = {"history": 1.0}
     if settings.get("guidance") is None and settings.get("guidance_2") is None:
         own["guidance"] = max(1.0, defaults.guidance / 2)
         if defaults.guidance_2 is not None:
             own["guidance_2"] = max(1.0, defaults.guidance_2 / 2)
-    given: Any = {name: value for name, value in settings.items() if value is not None}
-    return {**own, **given}
+    own |= {name: value for name, value in settings.items() if value is not None}
+    return Settings(**own)
 
 
 def make(
