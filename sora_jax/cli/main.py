@@ -133,21 +133,20 @@ def _on_huge_pages() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _products_from_eigen(training: bool) -> None:
-    """Has XLA's CPU backend take products and convolutions from Eigen, unless it was told what to take.
+def _without_ynnpack() -> None:
+    """Has XLA's CPU backend take products, convolutions and sums from Eigen and itself, unless it was told what to take.
 
     Eigen's are up to 1.3 times as fast as YNNPACK's, the default of these releases: large products, and convolutions of
-    the published VAE's widths. Sums and maxima stay YNNPACK's, but for training: along tokens, as gradients have them,
-    they are slow. Only YNNPACK multiplies in bfloat16 with AMX. XLA ends the process for a flag that it doesn't know:
-    other releases are left alone.
+    the published VAE's widths. And YNNPACK's sums are wrong in some gradients (`tests/models/test_vae_axes.py`). But only
+    YNNPACK multiplies in bfloat16 with AMX. XLA ends the process for a flag that it doesn't know, so other releases are
+    left alone.
     """
     from importlib.metadata import version
 
     flags = os.environ.get("XLA_FLAGS", "")
     rounded = os.environ.get("JAX_DEFAULT_MATMUL_PRECISION") == "bfloat16"
     if not rounded and version("jaxlib").startswith("0.10.") and "xla_cpu" not in flags:
-        sums = "" if training else "reduce"
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_experimental_ynn_fusion_type={sums}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_experimental_ynn_fusion_type=".strip()
 
 
 def _parse(module: Any, name: str, arguments: Sequence[str]) -> Any:
@@ -203,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if own_process and name in ("train", "bench"):
         _on_huge_pages()
     if own_process:
-        _products_from_eigen(training=name == "train" or rest[:1] in (["train"], ["peers"]))
+        _without_ynnpack()
     _prepare()
     if name == "bench":
         # What compiling takes is measured too.

@@ -16,6 +16,8 @@ class DataConfig:
     split: Literal["train", "test", "held_out", "all"] = "train"
     count: int = 1_000_000
     """How many playground scenes there are (each is drawn from its own number)."""
+    seed: int = 0
+    """Another draws other playground scenes, none of them the same."""
     hard: float = 0.0
     """Of the playground's scenes, so many have what is learnt last: an object that spins or circles, two objects."""
     height: int = 64
@@ -60,6 +62,7 @@ def _open(config: DataConfig) -> Source:
             raise ValueError("the playground has no split test: choose train, held_out or all.")
         return PlaygroundSource(
             config.count,
+            seed=config.seed,
             split=config.split,
             hard=config.hard,
             height=config.height,

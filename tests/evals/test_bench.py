@@ -67,7 +67,7 @@ DATA = DataConfig(count=8, height=16, width=16, frames=5)
 @pytest.mark.parametrize(
     "run",
     [
-        "DiTRun(model=tiny_model.CONFIG, vae='none', data=DATA, batch_size=8)",
+        "DiTRun(model=tiny_model.CONFIG, vae='none', data=DATA, batch_size=8, caption_tokens=8)",
         "VAERun(model=tiny_model.CONFIG.vae, data=DATA, crop_size=16, crop_frames=None, batch_size=8)",
     ],
 )

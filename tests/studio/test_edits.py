@@ -70,6 +70,7 @@ def test_what_goes_on_from_moving_frames_is_guided_half_as_much_and_by_them(give
     for clip in (
         pipeline.extend(CLIP, WORDS, seconds=0.5, **settings),
         pipeline.loop(CLIP, **settings),
+        pipeline.connect(CLIP, CLIP, WORDS, seconds=0.5, **settings),
         pipeline.recut(CLIP, [(0.25, 0.5, 0.5)], WORDS, seconds=1, **settings),
     ):
         assert (clip.metadata["guidance"], clip.metadata["history"]) == (used, 1)

@@ -38,13 +38,6 @@ OURS, THEIRS = "sora_jax", "diffusers"
 LEARNING_RATE, BETAS, WEIGHT_DECAY = 1e-4, (0.9, 0.99), 0.01
 
 
-def _as_sampled(function: Callable) -> Any:
-    """`jax.jit`, with sums by YNNPACK where the command line has left them out for training (`cli.main`)."""
-    flag = "xla_cpu_experimental_ynn_fusion_type"
-    left_out = os.environ.get("XLA_FLAGS", "").endswith(f"--{flag}=")
-    return jax.jit(function, compiler_options={flag: "LIBRARY_FUSION_TYPE_REDUCE"} if left_out else None)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
     """One computation on clips of one size; `what` is forward, train, encode or decode."""
@@ -168,7 +161,7 @@ def _dit_sides(case: Case, dtype: str, torch: Any) -> Sides:
     placed = jax.device_put(params)
     flops = count_flops(forward, placed, *arrays)
     if case.what == "forward":
-        program = compiled(_as_sampled(forward), placed, *arrays)
+        program = compiled(jax.jit(forward), placed, *arrays)
 
         def no_gradients():
             with torch.no_grad():
@@ -242,7 +235,7 @@ def _vae_sides(case: Case, dtype: str, torch: Any) -> Sides:
     else:
         given, function = rng.standard_normal((case.batch_size, *latent), np.float32), decode
     placed, x = jax.device_put(params), jax.device_put(given)
-    program = compiled(_as_sampled(function), placed, x)
+    program = compiled(jax.jit(function), placed, x)
     their_x = _channels_first(given, torch, kind)
 
     def run_theirs():

@@ -226,7 +226,8 @@ def _data(run: Run, folder: Path) -> grain.DatasetIterator:
     if isinstance(run, VAERun):
         return vae.data_of(run)
     if isinstance(run, DiTRun):
-        return captioned_latents(run.model, run.data, run.batch_size, folder, seed=run.seed)
+        own = {"seed": run.seed, "caption_tokens": run.caption_tokens}
+        return captioned_latents(run.model, run.data, run.batch_size, folder, **own)
     raise ValueError(
         "fine-tuning reads a folder of clips that must be encoded first: measure the experiment of a VAE or a denoiser."
     )
