@@ -134,12 +134,11 @@ def _on_huge_pages() -> None:
 
 
 def _without_ynnpack() -> None:
-    """Has XLA's CPU backend take products, convolutions and sums from Eigen and itself, unless it was told what to take.
+    """Has XLA's CPU backend do without YNNPACK, the default of these releases, unless it was told what to take from it.
 
-    Eigen's are up to 1.3 times as fast as YNNPACK's, the default of these releases: large products, and convolutions of
-    the published VAE's widths. And YNNPACK's sums are wrong in some gradients (`tests/models/test_vae_axes.py`). But only
-    YNNPACK multiplies in bfloat16 with AMX. XLA ends the process for a flag that it doesn't know, so other releases are
-    left alone.
+    Eigen's large products, and convolutions of the published VAE's widths, are up to 1.3 times as fast, and YNNPACK's
+    sums are wrong in some gradients (`tests/models/test_vae_axes.py`). But only YNNPACK multiplies in bfloat16 with AMX.
+    XLA ends the process for a flag that it doesn't know, so other releases are left alone.
     """
     from importlib.metadata import version
 
