@@ -210,7 +210,8 @@ def captioned_latents(
     source = open_source(data)
     caption_of, rng = caption_map(source), np.random.default_rng(0)
     captions = [caption_of({"index": i}, rng)["caption"] for i in range(min(len(source), CAPTIONS))]
-    tokenize = Tokenizer(train_tokenizer(captions, model.text.vocab), model.text.max_length)
+    cut = run.caption_tokens or model.text.max_length
+    tokenize = Tokenizer(train_tokenizer(captions, model.text.vocab), cut)
     shape = model.vae.latent_shape(data.frames, data.height, data.width)
     noise = np.random.default_rng(0)
     fill(
