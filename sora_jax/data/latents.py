@@ -15,11 +15,7 @@ from typing import Any
 import numpy as np
 
 from sora_jax.media.atomic import atomic
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
+from sora_jax.weights.tensors import TensorFile, write_tensors
 
 
 def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
@@ -78,7 +74,8 @@ def fill(
             short = batch_size - len(clips)
             padded = np.concatenate([clips, np.repeat(clips[-1:], short, axis=0)]) if short else clips
             parts.append(encode(padded)[: len(clips)].astype(np.float16))
-        _save(_shard(folder, start // shard_size), np.concatenate(parts))
+        with atomic(_shard(folder, start // shard_size)) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(parts))
 
 
 def _batches(source: Any, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -111,22 +108,20 @@ class ItemCache:
         self._folder = folder
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.npy"
+        # No .npy, whose header is parsed as Python: Python 3.11 does that wrongly in several threads at once.
+        return self._folder / f"{key}.safetensors"
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).exists()
 
     def put(self, key: str, array: np.ndarray) -> None:
         """Writes an array, whole or not at all. ValueError where a number is not finite in float16."""
-        with np.errstate(over="ignore"):
-            half = np.asarray(array).astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ValueError(f"{key} holds numbers that float16 can't: the network that made it diverged.")
-        _save(self._path(key), half)
+        with atomic(self._path(key)) as temporary:
+            write_tensors(temporary, {key: array}, np.float16)
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The array as float32."""
-        return np.load(self._path(key), allow_pickle=False).astype(np.float32)
+        return TensorFile(self._path(key))[key][...].astype(np.float32)
 
 
 class LatentSource:
