@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from sora_jax.media.atomic import atomic
-from sora_jax.weights.tensors import TensorFile, write_tensors
 
 
 def _check_card(folder: Path, about: dict[str, Any], what: str) -> None:
@@ -116,12 +116,16 @@ class ItemCache:
 
     def put(self, key: str, array: np.ndarray) -> None:
         """Writes an array, whole or not at all. ValueError where a number is not finite in float16."""
+        with np.errstate(over="ignore"):
+            half = np.asarray(array).astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ValueError(f"{key} holds numbers that float16 can't: the network that made it diverged.")
         with atomic(self._path(key)) as temporary:
-            write_tensors(temporary, {key: array}, np.float16)
+            save_file({key: np.ascontiguousarray(half)}, temporary)
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The array as float32."""
-        return TensorFile(self._path(key))[key][...].astype(np.float32)
+        return load_file(self._path(key))[key].astype(np.float32)
 
 
 class LatentSource:
