@@ -137,8 +137,8 @@ def _without_ynnpack() -> None:
     """Has XLA's CPU backend do without YNNPACK, the default of these releases, unless it was told what to take from it.
 
     Eigen's large products, and convolutions of the published VAE's widths, are up to 1.3 times as fast, and YNNPACK's
-    sums are wrong in some gradients (docs/bench.md). Only YNNPACK multiplies in bfloat16 with AMX,
-    though. XLA ends the process for a flag that it doesn't know, so other releases are left alone.
+    sums are wrong in some gradients (docs/bench.md). Only YNNPACK multiplies in bfloat16 with AMX, though. XLA ends the
+    process for a flag that it doesn't know, so other releases are left alone.
     """
     from importlib.metadata import version
 

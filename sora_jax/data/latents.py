@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from sora_jax.media.atomic import atomic
 
@@ -121,7 +121,7 @@ class ItemCache:
         if not np.isfinite(half).all():
             raise ValueError(f"{key} holds numbers that float16 can't: the network that made it diverged.")
         with atomic(self._path(key)) as temporary:
-            save_file({key: np.ascontiguousarray(half)}, temporary)
+            temporary.write_bytes(save({key: np.ascontiguousarray(half)}))
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The array as float32."""

@@ -1,10 +1,12 @@
 import collections
+import resource
 
 import numpy as np
 import pytest
 
-from sora_jax.data.latents import LatentSource, clips_digest, fill
+from sora_jax.data.latents import ItemCache, LatentSource, clips_digest, fill
 from sora_jax.data.pipeline import batches, bucketed_batches, crop
+from sora_jax.data.sources import DataConfig, open_resized, open_source
 
 
 class Numbers:
@@ -195,3 +197,28 @@ def test_sources_with_batches_of_their_own_size_come_as_often_as_they_weigh():
     other.set_state(state)
     for a, b in zip(expected, take(other, 5), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_cache_that_the_disk_has_no_room_for_says_so_and_leaves_nothing(tmp_path):
+    cache = ItemCache(tmp_path, {}, "latents")
+    cache.put("kept", np.ones(3))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="could not be written"):
+            cache.put("large", np.ones(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "kept.safetensors"]
+    np.testing.assert_array_equal(cache["kept"], np.ones(3))
+
+
+def test_another_seed_draws_other_scenes_the_same_in_every_size():
+    def captions(source):
+        return [source[i]["caption"] for i in range(4)]
+
+    config = DataConfig(count=4, height=32, width=32, frames=5, seed=1)
+    other = DataConfig(count=4, height=48, width=32, frames=1, seed=1)
+    drawn = captions(open_source(config))
+    assert drawn == captions(open_resized(config, other))
+    assert drawn != captions(open_source(DataConfig(count=4, height=32, width=32, frames=5)))
