@@ -144,7 +144,7 @@ def _without_ynnpack() -> None:
 
     flags = os.environ.get("XLA_FLAGS", "")
     rounded = os.environ.get("JAX_DEFAULT_MATMUL_PRECISION") == "bfloat16"
-    if not rounded and version("jaxlib").startswith("0.10.") and "xla_cpu" not in flags:
+    if not rounded and version("jaxlib").startswith("0.10.") and "_ynn_" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_experimental_ynn_fusion_type=".strip()
 
 

@@ -156,7 +156,8 @@ def train(
     compiled_step = step_on(mesh, step_fn, state_shardings, attention)
     key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
     metrics = MetricsWriter(workdir, start) if jax.process_index() == 0 else None
-    peak = matmul_peak() * mesh.size if jax.default_backend() == "cpu" else None
+    # The devices of one process share its CPU.
+    peak = matmul_peak() * mesh.size / jax.local_device_count() if jax.default_backend() == "cpu" else None
     pending, flops = None, Flops(step_fn)
     clock, means = Clock(), Means()
     meeting = Meeting(config.host_timeout)

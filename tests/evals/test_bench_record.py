@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import pytest
 
 from sora_jax.cli.main import main
+from sora_jax.evals.bench.machine import record as make_record
 from sora_jax.evals.bench.record import Machine, Measure, Peak, Record, Seconds, read, to_json, write
-from sora_jax.evals.bench.timing import Effort, interleaved, timed
+from sora_jax.evals.bench.timing import Effort, interleaved, measured, timed
 
 
 def seconds(median):
@@ -139,7 +141,29 @@ def test_calls_take_turns_and_spread_is_quartiles(monkeypatch):
     a = found["a"]
     assert (a.least, a.lower, a.median, a.upper, a.repeats) == (1, 2, 3, 4, 5)
     assert found["b"].median == 2
+    assert a.cpu_peak is None
     assert timed(call("c", [0, 1, 1, 1]), Effort(repeats=1, seconds=2.5)).repeats == 3
+
+
+def test_a_cpu_is_measured_in_turns_with_the_calls(monkeypatch):
+    clock, called = [0.0], []
+
+    def call(name, takes):
+        def run():
+            called.append(name)
+            clock[0] += takes.pop(0)
+
+        return run
+
+    product = call("product", [1, 4, 2])
+    monkeypatch.setattr("sora_jax.evals.bench.timing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("sora_jax.evals.bench.timing.large_product", lambda: (product, 400.0))
+    found = timed(call("a", [99, 3, 12, 5]), Effort(repeats=3, seconds=0), product=True)
+    assert called == ["a"] + ["product", "a"] * 3
+    assert found.cpu_peak == 200
+    step = measured("step", seconds=found, flops=500.0, devices=2)
+    assert step.share_of_peak == 0.5
+    assert make_record("train", {}, [step]).peak.flops_per_second == 200 / jax.local_device_count()
 
 
 @pytest.mark.parametrize("wrong", [{"repeats": 0}, {"seconds": -1.0}, {"warmup": -1}])

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 
 from sora_jax.evals.bench.record import Machine, Measure, Peak, Record
-from sora_jax.train.flops import matmul_peak
 from sora_jax.train.peaks import find_chip
 
 __all__ = ["commit", "machine", "peak", "record"]
@@ -40,13 +39,8 @@ def machine() -> Machine:
 
 
 def peak(dtype: str = "float32") -> Peak | None:
-    """Of one device: the maker's figure, or on a CPU that of a large product, measured now; None where neither is."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        # The fake devices of a test share the one CPU.
-        source = "the fastest of 5 products of 2048 x 2048 matrices, measured in the same run"
-        return Peak(flops_per_second=matmul_peak() / jax.device_count(), dtype="float32", source=source)
-    chip = find_chip(device.device_kind)
+    """The maker's figure of one device; None where there is none, as of a CPU."""
+    chip = find_chip(jax.devices()[0].device_kind)
     if chip is None or dtype not in chip.matmul_flops:
         return None
     return Peak(flops_per_second=chip.peak(dtype), dtype=dtype, source=f"{chip.name}: {chip.source}")
@@ -82,7 +76,7 @@ def record(
         bench=bench,
         settings=dict(settings),
         measures=tuple(measures),
-        peak=peak,
+        peak=peak or _cpu_peak(measures),
         peak_memory_bytes=_peak_memory(),
         machine=machine(),
         mesh=dict(mesh or {}),
@@ -91,6 +85,15 @@ def record(
         commit=commit(),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _cpu_peak(measures: Sequence[Measure]) -> Peak | None:
+    found = [each.seconds.cpu_peak for each in measures if each.seconds and each.seconds.cpu_peak]
+    if not found:
+        return None
+    source = "products of 2048 x 2048 matrices in turns with what was measured"
+    # The devices of a process share its CPU.
+    return Peak(flops_per_second=max(found) / jax.local_device_count(), dtype="float32", source=source)
 
 
 def _versions() -> dict[str, str]:

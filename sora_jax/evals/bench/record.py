@@ -27,6 +27,8 @@ class Seconds:
     """The third quartile."""
     least: float
     repeats: int
+    cpu_peak: float | None = None
+    """FLOP/s of products of 2048 x 2048 float32 matrices, one before each repeat, at their median; of a CPU alone."""
 
     def __post_init__(self):
         if not 0 < self.least <= self.lower <= self.median <= self.upper < math.inf or self.repeats < 1:
@@ -51,7 +53,7 @@ class Measure:
     that is computed again."""
     flops_per_second: float | None = None
     share_of_peak: float | None = None
-    """Of all devices' peak in the record; of the products in another dtype there is none."""
+    """Of all devices' peak, or on a CPU of the `cpu_peak` beside it; of the products in another dtype there is none."""
     compile_seconds: float | None = None
     memory_bytes: int | None = None
     """Of the compiled program on one device: arguments, results and temporaries, shared ones once."""
@@ -95,6 +97,7 @@ class Record:
     """What it was asked for, every option."""
     measures: tuple[Measure, ...]
     peak: Peak | None = None
+    """Of a CPU, whose speed moves, the fastest of the measures' own."""
     peak_memory_bytes: int | None = None
     """The most that one device had in use during the process; of a CPU, that the process had in memory."""
     machine: Machine

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from sora_jax.evals.bench.record import Measure, Peak, Seconds
+from sora_jax.train.flops import large_product
 
 __all__ = ["Compiled", "Effort", "compiled", "interleaved", "measured", "timed"]
 
@@ -32,28 +33,45 @@ class Effort(NamedTuple):
         return self
 
 
-def interleaved(runs: Mapping[str, Callable[[], Any]], effort: Effort) -> dict[str, Seconds]:
-    """The times of each call. Results that are JAX arrays are waited for."""
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]], effort: Effort, *, product: bool = False
+) -> dict[str, Seconds]:
+    """The times of each call. Results that are JAX arrays are waited for.
+
+    product: whether on a CPU each round begins with a large matrix product, the CPU's peak at that time.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
+    products: list[float] = []
+    beside = large_product() if product and jax.default_backend() == "cpu" else None
     for number in range(-effort.warmup, MOST_REPEATS):
         if number >= effort.repeats and all(sum(taken) >= effort.seconds for taken in times.values()):
             break
+        if beside and number >= 0:
+            products.append(_seconds_of(beside[0]))
         for name, run in runs.items():
-            began = time.perf_counter()
-            jax.block_until_ready(run())
+            taken = _seconds_of(run)
             if number >= 0:
-                times[name].append(time.perf_counter() - began)
-    return {name: _spread(taken) for name, taken in times.items()}
+                times[name].append(taken)
+    peak = beside[1] / float(np.median(products)) if beside else None
+    return {name: _spread(taken, peak) for name, taken in times.items()}
 
 
-def timed(run: Callable[[], Any], effort: Effort) -> Seconds:
+def timed(run: Callable[[], Any], effort: Effort, *, product: bool = False) -> Seconds:
     """The times of one call."""
-    return interleaved({"": run}, effort)[""]
+    return interleaved({"": run}, effort, product=product)[""]
 
 
-def _spread(taken: list[float]) -> Seconds:
+def _seconds_of(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - began
+
+
+def _spread(taken: list[float], cpu_peak: float | None) -> Seconds:
     lower, median, upper = (float(q) for q in np.quantile(taken, (0.25, 0.5, 0.75)))
-    return Seconds(median=median, lower=lower, upper=upper, least=min(taken), repeats=len(taken))
+    return Seconds(
+        median=median, lower=lower, upper=upper, least=min(taken), repeats=len(taken), cpu_peak=cpu_peak
+    )
 
 
 class Compiled(NamedTuple):
@@ -96,6 +114,7 @@ def measured(
 ) -> Measure:
     """A measure of one call that goes through `each` (so many tokens, frames, ...) with `flops` operations."""
     rate = flops / seconds.median if flops else None
+    most = seconds.cpu_peak or (peak and peak.flops_per_second * devices)
     return Measure(
         name=name,
         variant=variant,
@@ -103,7 +122,7 @@ def measured(
         per_second={what: count / seconds.median for what, count in (each or {}).items()},
         flops=None if flops is None else float(flops),
         flops_per_second=rate,
-        share_of_peak=rate / (peak.flops_per_second * devices) if rate and peak else None,
+        share_of_peak=rate / most if rate and most else None,
         compile_seconds=program and program.seconds,
         memory_bytes=program and program.memory_bytes,
         figures=dict(figures or {}),
