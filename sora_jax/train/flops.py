@@ -121,21 +121,21 @@ def _sub_jaxprs(params: dict) -> list:
     return found
 
 
-def large_product(size: int = 2048) -> tuple[Callable[[], Any], float]:
-    """A product of two size x size float32 matrices on the default device, compiled, and its FLOPs: what the peak of a
-    CPU is measured by."""
-    a = jax.device_put(np.random.default_rng(0).standard_normal((size, size), np.float32))
-    product = jax.jit(lambda a: a @ a)
-    jax.block_until_ready(product(a))
-    return functools.partial(product, a), 2.0 * size**3
-
-
-def matmul_peak(repeats: int = 5) -> float:
-    """FLOP/s of the fastest of some large products: the peak to compare a run with on a CPU."""
-    product, flops = large_product()
+def matmul_peak(size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of the fastest of some large float32 matrix products on the default device: a CPU's peak. The first call
+    compiles."""
+    a, product = _product(size)
     best = math.inf
     for _ in range(repeats):
         start = time.perf_counter()
-        jax.block_until_ready(product())
+        jax.block_until_ready(product(a))
         best = min(best, time.perf_counter() - start)
-    return flops / best
+    return 2 * size**3 / best
+
+
+@functools.cache
+def _product(size: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    a = jax.device_put(np.random.default_rng(0).standard_normal((size, size), np.float32))
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(product(a))
+    return a, product

@@ -155,14 +155,20 @@ def test_a_cpu_is_measured_in_turns_with_the_calls(monkeypatch):
 
         return run
 
-    product = call("product", [1, 4, 2])
+    peaks = [400.0, 100.0, 200.0]
+
+    def peak(repeats):
+        called.append("peak")
+        return peaks.pop(0)
+
     monkeypatch.setattr("sora_jax.evals.bench.timing.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("sora_jax.evals.bench.timing.large_product", lambda: (product, 400.0))
-    found = timed(call("a", [99, 3, 12, 5]), Effort(repeats=3, seconds=0), product=True)
-    assert called == ["a"] + ["product", "a"] * 3
+    monkeypatch.setattr("sora_jax.evals.bench.timing.matmul_peak", peak)
+    runs = {"a": call("a", [99, 0.25, 0.25, 12, 5]), "b": call("b", [99, 0.125, 0.25, 12, 5])}
+    found = interleaved(runs, Effort(repeats=4, seconds=0), peak=True)["a"]
+    assert called == ["a", "b", "peak", "a", "b", "a", "b", "peak", "a", "b", "peak", "a", "b"]
     assert found.cpu_peak == 200
-    step = measured("step", seconds=found, flops=500.0, devices=2)
-    assert step.share_of_peak == 0.5
+    step = measured("step", seconds=found, flops=125 * 2.625, devices=2)
+    assert step.share_of_peak == 0.625
     assert make_record("train", {}, [step]).peak.flops_per_second == 200 / jax.local_device_count()
 
 

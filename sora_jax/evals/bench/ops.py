@@ -109,7 +109,7 @@ def measure(
             called = {name: _called(lowering, inputs, part) for name, lowering in case.lowerings.items()}
             programs = {name: compiled(*call) for name, call in called.items()}
             runs = {name: functools.partial(programs[name].call, *called[name][1:]) for name in called}
-            times = interleaved(runs, effort, product=case.dtype == "float32")
+            times = interleaved(runs, effort, peak=case.dtype == "float32")
             first = next(iter(times.values())).median
             for name, seconds in times.items():
                 yield measured(

@@ -277,7 +277,7 @@ def measure(
             sides = _sides(case, dtype, torch)
             error = relative_error(np.asarray(sides.ours(), np.float32), sides.as_ours(sides.theirs()))
             runs = {OURS: sides.ours, THEIRS: sides.theirs}
-            times = interleaved(runs, effort, product=True)
+            times = interleaved(runs, effort, peak=True)
             theirs = times[THEIRS].median
             for side, seconds in times.items():
                 figures: dict[str, float | None] = {"times_as_fast": theirs / seconds.median}

@@ -28,7 +28,7 @@ class Seconds:
     least: float
     repeats: int
     cpu_peak: float | None = None
-    """FLOP/s of products of 2048 x 2048 float32 matrices, one before each repeat, at their median; of a CPU alone."""
+    """Of a CPU: FLOP/s of products of 2048 x 2048 float32 matrices in turns with the repeats; the median."""
 
     def __post_init__(self):
         if not 0 < self.least <= self.lower <= self.median <= self.upper < math.inf or self.repeats < 1:

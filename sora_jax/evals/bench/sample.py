@@ -50,7 +50,7 @@ def measure(pipeline: Pipeline, request: Request, *, effort: Effort, peak: Peak 
         "latents": lambda: pipeline.sample(request),
         "decoding": lambda: pipeline.decode_batch(latents),
     }
-    times = interleaved(runs, effort, product=True)
+    times = interleaved(runs, effort, peak=True)
     evaluation, decoding = _flops(pipeline, request)
     denoising = evaluation * request.steps * EVALUATIONS.get(request.sampler, 1)
     size, clips = request.size, len(request.prompts)

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 
 from sora_jax.evals.bench.record import Measure, Peak, Seconds
-from sora_jax.train.flops import large_product
+from sora_jax.train.flops import matmul_peak
 
 __all__ = ["Compiled", "Effort", "compiled", "interleaved", "measured", "timed"]
 
 MOST_REPEATS = 1000
+BETWEEN_PEAKS = 0.5
+"""Seconds of measuring after which a CPU's peak is measured again."""
 
 
 class Effort(NamedTuple):
@@ -34,37 +36,35 @@ class Effort(NamedTuple):
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], Any]], effort: Effort, *, product: bool = False
+    runs: Mapping[str, Callable[[], Any]], effort: Effort, *, peak: bool = False
 ) -> dict[str, Seconds]:
     """The times of each call. Results that are JAX arrays are waited for.
 
-    product: whether on a CPU each round begins with a large matrix product, the CPU's peak at that time.
+    peak: whether on a CPU its peak is measured in turns with them, at most every half a second.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    products: list[float] = []
-    beside = large_product() if product and jax.default_backend() == "cpu" else None
+    peaks, since = [], 0.0
+    peak = peak and jax.default_backend() == "cpu"
     for number in range(-effort.warmup, MOST_REPEATS):
         if number >= effort.repeats and all(sum(taken) >= effort.seconds for taken in times.values()):
             break
-        if beside and number >= 0:
-            products.append(_seconds_of(beside[0]))
+        if peak and number >= 0 and (not peaks or since >= BETWEEN_PEAKS):
+            peaks.append(matmul_peak(repeats=3))
+            since = 0.0
         for name, run in runs.items():
-            taken = _seconds_of(run)
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            taken = time.perf_counter() - began
+            since += taken
             if number >= 0:
                 times[name].append(taken)
-    peak = beside[1] / float(np.median(products)) if beside else None
-    return {name: _spread(taken, peak) for name, taken in times.items()}
+    cpu_peak = float(np.median(peaks)) if peak else None
+    return {name: _spread(taken, cpu_peak) for name, taken in times.items()}
 
 
-def timed(run: Callable[[], Any], effort: Effort, *, product: bool = False) -> Seconds:
+def timed(run: Callable[[], Any], effort: Effort, *, peak: bool = False) -> Seconds:
     """The times of one call."""
-    return interleaved({"": run}, effort, product=product)[""]
-
-
-def _seconds_of(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(run())
-    return time.perf_counter() - began
+    return interleaved({"": run}, effort, peak=peak)[""]
 
 
 def _spread(taken: list[float], cpu_peak: float | None) -> Seconds:

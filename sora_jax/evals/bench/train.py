@@ -175,7 +175,7 @@ def train_step(bench: TrainBench, effort: Effort, peak: Peak | None) -> Measure:
     trained = jax.tree.leaves(bench.state.params)
     return measured(
         "train step",
-        seconds=timed(bench.step, effort, product=True),
+        seconds=timed(bench.step, effort, peak=True),
         each=_each(run),
         flops=_mathematics(run),
         peak=peak,

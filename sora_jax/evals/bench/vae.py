@@ -52,7 +52,7 @@ def measure(
         name: compiled(jax.jit(function), params, inputs[name]) for name, function in functions.items()
     }
     runs = {name: functools.partial(programs[name].call, params, inputs[name]) for name in programs}
-    times = interleaved(runs, effort, product=True)
+    times = interleaved(runs, effort, peak=True)
     each = {
         "clips": batch_size,
         "frames": batch_size * frames,
