@@ -124,7 +124,9 @@ def test_comparisons_that_say_nothing_are_refused(tmp_path, capsys):
     assert "hold no times" in capsys.readouterr().err
 
 
-def test_calls_take_turns_and_spread_is_quartiles(monkeypatch):
+@pytest.fixture
+def clocked(monkeypatch):
+    """What makes calls that take given times by the clock, and the names of those that were run."""
     clock, called = [0.0], []
 
     def call(name, takes):
@@ -135,6 +137,11 @@ def test_calls_take_turns_and_spread_is_quartiles(monkeypatch):
         return run
 
     monkeypatch.setattr("sora_jax.evals.bench.timing.time.perf_counter", lambda: clock[0])
+    return call, called
+
+
+def test_calls_take_turns_and_spread_is_quartiles(clocked):
+    call, called = clocked
     runs = {"a": call("a", [99, 1, 2, 3, 4, 5]), "b": call("b", [99, 2, 2, 2, 2, 2])}
     found = interleaved(runs, Effort(repeats=5, seconds=0))
     assert called == ["a", "b"] * 6
@@ -145,23 +152,14 @@ def test_calls_take_turns_and_spread_is_quartiles(monkeypatch):
     assert timed(call("c", [0, 1, 1, 1]), Effort(repeats=1, seconds=2.5)).repeats == 3
 
 
-def test_a_cpu_is_measured_in_turns_with_the_calls(monkeypatch):
-    clock, called = [0.0], []
-
-    def call(name, takes):
-        def run():
-            called.append(name)
-            clock[0] += takes.pop(0)
-
-        return run
-
+def test_a_cpu_is_measured_in_turns_with_the_calls(clocked, monkeypatch):
+    call, called = clocked
     peaks = [400.0, 100.0, 200.0]
 
     def peak(repeats):
         called.append("peak")
         return peaks.pop(0)
 
-    monkeypatch.setattr("sora_jax.evals.bench.timing.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr("sora_jax.evals.bench.timing.matmul_peak", peak)
     runs = {"a": call("a", [99, 0.25, 0.25, 12, 5]), "b": call("b", [99, 0.125, 0.25, 12, 5])}
     found = interleaved(runs, Effort(repeats=4, seconds=0), peak=True)["a"]
