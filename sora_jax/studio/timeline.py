@@ -68,10 +68,18 @@ def fill(
     Those that are known keep their bits, but for the first after made ones, as many as share a latent: the autoencoder
     is causal, so it shows them otherwise after new frames, and they fade over from that, within `FADE_PSNR`.
 
-    length: frames that are made at once; the model's own length unless given.
+    length: frames that are made at once; the model's own length unless given. A network that was not trained with known
+    frames makes all of them at once.
+
+    Raises ValueError for known frames that the network can't go on from.
     """
     config = pipeline.config
-    if timeline.known.any() and not config.known_frames:
+    if config.needs_image:
+        raise ValueError(
+            f"{config.name} begins every clip with an image: it animates one and makes no other edit. Take a model "
+            "without that for this, such as playground or wan2_2_ti2v_5b."
+        )
+    if timeline.known.any() and not timeline.known.all() and not config.known_frames:
         raise ValueError(
             f"{config.name} was not trained with known frames and can't go on from a clip: take a model that was, "
             "such as playground or wan2_2_ti2v_5b."
@@ -84,7 +92,9 @@ def fill(
     frames = timeline.frames.astype(np.float32, copy=True)
     # A frame with one unknown pixel has to be made.
     whole = np.asarray(timeline.known.reshape(n, -1).all(axis=1))
-    windows = plan_windows(whole, length or config.defaults.frames, factor)
+    # A network that can't go on from frames makes all of them at once.
+    most = length or config.defaults.frames if config.known_frames else 1 + -(-(n - 1) // factor) * factor
+    windows = plan_windows(whole, most, factor)
     known = timeline.known.copy()
     with reporting(progress) as report:
         for i, window in enumerate(windows):
@@ -128,10 +138,8 @@ def _request(
     """The window as the sampler takes it."""
     config, (n, height, width) = pipeline.config, timeline.frames.shape[1:4]
     factor = config.vae.temporal_factor
-    at = np.arange(window.start, window.stop)
-    inside = (at >= 0) & (at < n)
-    at = np.clip(at, 0, n - 1)
-    unknown = ~timeline.known[at] | ~inside.reshape(-1, *(1,) * (timeline.known.ndim - 1))
+    at = np.clip(np.arange(window.start, window.stop), 0, n - 1)
+    unknown = ~timeline.known[at]
     pixels = timeline.frames[:, at]
     given: dict[str, Any] = {}
     if timeline.known.any() or timeline.strength is not None:
@@ -141,7 +149,7 @@ def _request(
         if not unknown.all():
             given |= {"latents": latents, "unknown": _cells(latent_unknown(unknown, factor), config)[None]}
         if timeline.strength is not None:
-            level = np.where(inside, timeline.strength[at], 1.0)
+            level = timeline.strength[at]
             level = np.concatenate([level[:1], level[1:].reshape(-1, factor).max(axis=1)])
             given |= {"source": latents, "strength": level.astype(np.float32)}
     scripts: Any = timeline.scripts

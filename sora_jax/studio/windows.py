@@ -62,25 +62,47 @@ def _next_window(known: np.ndarray, length: int, factor: int, context: int) -> t
     n, held = len(known), _runs(known)
     if not held:
         return 0, min(length, 1 + factor * -(-(n - 1) // factor))
-    gap, end = _runs(~known)[0]
+    stops = dict(held)
+    # A later side that fills no latent is gone on from first: it can begin a window. At the timeline's end its last
+    # frame stands for the rest of the latent.
+    gap, end = next((a, b) for a, b in _runs(~known) if stops.get(b, n) == n or stops[b] - b >= factor)
+    after = stops.get(end, end) - end
     if gap == 0:
-        # Backwards from the first that is known. Its frames fill whole latents where they are a multiple of the factor.
-        first, last = held[0]
-        kept = min(max(context - 1, factor), (last - first) // factor * factor) or last - first
-        return first + kept - length, first + kept
+        # Backwards, in whole latents.
+        kept = min(max(context - 1, factor), after // factor * factor) or factor
+        return end + kept - length, end + kept
     before = gap - next(a for a, b in held if b == gap)
+    between = _between(end - gap, before, after, length, factor, ends=end + after == n)
+    if between:
+        return gap - between[0], gap + between[1]
     kept = 1 + factor * ((min(context, before) - 1) // factor)
-    after = next((b - a for a, b in held if a == end), 0)
-    free = length - (end - gap)
-    if after and free >= 1 + min(after, factor):
-        # Both sides at once, with about as much of each; a window may be shorter where there is no more to see.
-        half = 1 + factor * max(0, round((free / 2 - 1) / factor))
-        kept = min(half, 1 + factor * ((before - 1) // factor))
-        seen = min(length, kept + (end - gap) + after)
-        shortest = kept + (end - gap)
-        frames = max(1 + (seen - 1) // factor * factor, 1 + -(-(shortest - 1) // factor) * factor)
-        return gap - kept, gap - kept + frames
-    return gap - kept, gap - kept + min(length, 1 + factor * -(-(kept + end - gap - 1) // factor))
+    # What leads over to a later side sees it.
+    new = max(1, end - gap - factor) // factor * factor if after else end - gap
+    return gap - kept, gap - kept + min(length, kept + factor * max(1, -(-new // factor)))
+
+
+def _between(
+    gap: int, before: int, after: int, length: int, factor: int, *, ends: bool
+) -> tuple[int, int] | None:
+    """Frames from a gap's start back to its window's, and on to its stop, if both sides fit in, each with a latent.
+
+    It has about as much of each side, less where there is no more to see. `ends`: the later side is the timeline's end.
+    """
+    shared = -gap % factor
+    free = length - gap - shared
+    if not after or free < 1 + factor:
+        return None
+    early = 0
+    if after < shared + (1 if ends else factor):
+        # So few frames that the later side must begin with a latent; then the earlier one shares one with the gap.
+        early, shared = shared, 0
+    half = 1 + factor * max(0, round((free / 2 - 1) / factor))
+    kept = min(half, 1 + factor * ((before - 1 - early) // factor))
+    if kept < 1:
+        return None
+    seen = -(-(after - shared) // factor) if ends else (after - shared) // factor
+    most = (length - kept - early - gap - shared) // factor
+    return kept + early, gap + shared + factor * min(seen, most)
 
 
 def latent_unknown(unknown: Bool[np.ndarray, "n *space"], factor: int) -> Bool[np.ndarray, "t *space"]:

@@ -28,12 +28,32 @@ def planned(text: str, length: int = 17) -> list[tuple[int, int]]:
         ("." * 9 + "#" * 17, [(0, 17)]),
         # Between two clips with about as much of each.
         ("#" * 17 + "." * 8 + "#" * 17, [(12, 29)]),
-        ("#" + "." * 15 + "#", [(0, 17)]),
         ("#" * 17, []),
+        # The last frame of a timeline stands for the rest of its latent.
+        ("." * 8 + "#", [(-5, 12)]),
+        ("#" + "." * 15 + "#", [(0, 9), (3, 20)]),
+        # Both sides are seen, however few frames are there and whatever the gap divides by.
+        ("#" * 6 + "." * 10 + "#" * 6, [(5, 22)]),
+        ("#" * 8 + "." * 2 + "#" * 4, [(3, 16)]),
+        # What leads over to a later side sees it.
+        ("#" + "." * 13 + "#" * 8, [(0, 9), (4, 21)]),
+        # Two frames fill no latent: they begin a window first.
+        ("." * 8 + "##" + "." * 8, [(9, 18), (-1, 16)]),
     ],
 )
 def test_a_gap_has_its_windows(timeline, windows):
     assert planned(timeline) == windows
+
+
+def test_a_window_sees_the_later_side_of_the_gap_that_it_closes():
+    for gap in range(1, 40):
+        for before, after in ((17, 17), (17, 4), (1, 7), (4, 4)):
+            known = np.repeat([True, False, True], (before, gap, after))
+            for window in plan_windows(known, 17, 4):
+                at = np.arange(window.start, window.stop).clip(0, len(known) - 1)
+                closes = at.max() >= before + gap
+                assert not closes or not latent_unknown(~known[at], 4)[-1], (gap, before, after)
+                known[at] = True
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), min_size=1, max_size=6), st.integers(1, 6))

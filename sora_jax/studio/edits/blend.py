@@ -61,6 +61,7 @@ def blend(
     """A clip that is the first where the curve is 0, the second where it is 1, and something of both between.
 
     It is as long as the shorter one. `prompts` are of the two clips; unless given, those that they were made from.
+    Frames of one clip alone stay as they are, if the network was trained with known frames.
     """
     clips = [open_clip(one) for one in (first, second)]
     prompts = prompts or _prompts(clips)
@@ -72,7 +73,7 @@ def blend(
         pipeline,
         "blend",
         frames.astype(np.float32),
-        (c == 0) | (c == 1),
+        ((c == 0) | (c == 1)) & pipeline.config.known_frames,
         fps,
         prompts,
         settings,
