@@ -7,9 +7,19 @@ import dataclasses
 
 import numpy as np
 
+from sora_jax.models.config import ModelConfig
 from sora_jax.typing import Array, Bool, Float
 
-__all__ = ["Given"]
+__all__ = ["Given", "check_known"]
+
+
+def check_known(config: ModelConfig) -> None:
+    """Raises ValueError for a model that can't be given known frames."""
+    if not config.known_frames:
+        raise ValueError(
+            f"{config.name} was not trained with known frames and can't go on from a clip: take a model that was, "
+            "such as playground or wan2_2_ti2v_5b."
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

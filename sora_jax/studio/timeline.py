@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from sora_jax.diffusion import StepCache
-from sora_jax.studio.given import Given
+from sora_jax.studio.given import Given, check_known
 from sora_jax.studio.progress import Report, reporting
-from sora_jax.studio.request import resolve
+from sora_jax.studio.request import resolve, seeds_of
 from sora_jax.studio.size import token_sides
 from sora_jax.studio.windows import Window, latent_unknown, plan_windows
 from sora_jax.typing import Bool, Float
@@ -71,15 +71,12 @@ def fill(
     length: frames that are made at once; the model's own length unless given.
     """
     config = pipeline.config
-    if timeline.known.any() and not config.known_frames:
-        raise ValueError(
-            f"{config.name} was not trained with known frames and can't go on from a clip: take a model that was, "
-            "such as playground or wan2_2_ti2v_5b."
-        )
+    if timeline.known.any():
+        check_known(config)
     options: dict[str, Any] = dict(settings)
     progress, seed = options.pop("progress", True), options.pop("seed", 0)
     rows, n = timeline.frames.shape[:2]
-    seeds = [seed + row for row in range(rows)] if isinstance(seed, int) else list(seed)
+    seeds = list(seeds_of(seed, rows))
     factor = config.vae.temporal_factor * config.dit.patch[0]
     frames = timeline.frames.astype(np.float32, copy=True)
     # A frame with one unknown pixel has to be made.
