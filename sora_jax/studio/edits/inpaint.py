@@ -16,7 +16,7 @@ from sora_jax.studio.timeline import Settings
 if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
-__all__ = ["inpaint", "outpaint"]
+__all__ = ["frame_around", "inpaint", "outpaint"]
 
 
 def inpaint(
@@ -102,7 +102,7 @@ def outpaint(
 
     def inside(height: int, width: int) -> tuple[int, int]:
         nonlocal outer
-        inner, outer = _frame(pipeline.config, height, width, size, aspect)
+        inner, outer = frame_around(pipeline.config, height, width, size, aspect)
         check_room(pipeline, outer)
         return inner
 
@@ -120,7 +120,7 @@ def outpaint(
     return make(pipeline, "outpaint", whole, known, source.fps, [prompt], settings)
 
 
-def _frame(
+def frame_around(
     config: ModelConfig, height: int, width: int, size: str | tuple[int, int] | None, aspect: str | None
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) of the clip, which has this one by itself, and of the frame around it."""
@@ -131,12 +131,11 @@ def _frame(
     if not keeps_size(config, height, width):
         scale = math.sqrt(config.defaults.height * config.defaults.width / (height * width))
         height, width = round(height * scale), round(width * scale)
-    ratio = parse_aspect(aspect)
-    across, along = max(width, height * ratio), max(height, width / ratio)
-    rows, columns = token_sides(config)
-
-    def side(asked: float, least: int, step: int) -> int:
-        return max(round(asked / step), -(-least // step)) * step
-
-    outer = resolve_size(config, size=(side(along, height, rows), side(across, width, columns)))
+    ratio, (along, across) = parse_aspect(aspect), token_sides(config)
+    rows, columns = -(-height // along), -(-width // across)
+    if columns * across < rows * along * ratio:
+        columns = max(columns, round(rows * along * ratio / across))
+    else:
+        rows = max(rows, round(columns * across / ratio / along))
+    outer = resolve_size(config, size=(rows * along, columns * across))
     return (height, width), (outer.height, outer.width)

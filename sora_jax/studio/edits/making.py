@@ -43,7 +43,7 @@ def fitted(
     size: str | tuple[int, int] | None,
     fps: float | None,
 ) -> list[Opened]:
-    """The clips at one size and rate: the first one's unless others are given; a picture takes the rate of the clips."""
+    """The clips at one size and rate: the first one's unless given; a picture takes the rate of the clips."""
     first = open_clip(pipeline.config, sources[0], sides_for(pipeline, size), fps)
     sides = first.frames.shape[1:3]
     clips = [first, *(open_clip(pipeline.config, one, lambda *_: sides, fps) for one in sources[1:])]

@@ -42,9 +42,9 @@ def stream(
     """Clips of a few frames that follow one another, as they are made.
 
     Args:
-        prompt: what to show; several are shown a window each, the last from then on (there must be so many windows); a function
-            is asked before every step, so that its answer steers what isn't finished.
-        seconds: when to end; never unless given.
+        prompt: what to show; several are shown a window each, the last from then on; a function is asked before every
+            step, so that its answer steers what isn't finished.
+        seconds: when to end, with a window for each prompt by then; never unless given.
         delay: steps that each latent frame runs behind the one before it; 0 finishes a window at once.
 
     Raises ValueError for what can't be, saying what can.
