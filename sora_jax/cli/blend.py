@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from sora_jax.cli.edit import Edit, edit
+from sora_jax.cli.edit import Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -34,14 +34,12 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Blends and writes; prints the file's path."""
-    from sora_jax.media import read
-
     curve = (
         args.curve[0]
         if len(args.curve) == 1 and ":" not in args.curve[0]
         else [_point(p) for p in args.curve]
     )
-    first, second = read(args.first), read(args.second)
+    first, second = source(args.first), source(args.second)
     words = " ".join(args.prompts) or f"{args.first.stem} {args.second.stem}"
     return edit(
         args,

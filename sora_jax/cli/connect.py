@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from sora_jax.cli.edit import Edit, edit
+from sora_jax.cli.edit import Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -29,9 +29,7 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Connects and writes; prints the file's path."""
-    from sora_jax.media import read
-
-    first, second = read(args.first), read(args.second)
+    first, second = source(args.first), source(args.second)
     return edit(
         args,
         args.prompt,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sora_jax.media import Clip
     from sora_jax.studio.pipeline import Pipeline
 
-__all__ = ["MODELS_OWN", "UNSET", "Edit", "edit", "moment", "reserve"]
+__all__ = ["MODELS_OWN", "UNSET", "Edit", "edit", "moment", "reserve", "source"]
 
 MODELS_OWN = tyro.conf.arg(help_behavior_hint="(default: the model's)")
 UNSET = tyro.conf.arg(help_behavior_hint="(optional)")
@@ -67,6 +67,14 @@ def reserve(out: Path | None, words: str) -> Path:
     while out is None and found.exists():
         found, number = first.with_name(f"{first.stem}-{number}{first.suffix}"), number + 1
     return check_output(found)
+
+
+def source(path: Path) -> Path:
+    """The file of a clip, which is one. Checked before any work; an edit reads no more of it than it needs."""
+    from sora_jax.media import read_metadata
+
+    read_metadata(path)
+    return path
 
 
 @contextlib.contextmanager

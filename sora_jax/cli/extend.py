@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from sora_jax.cli.edit import Edit, edit
+from sora_jax.cli.edit import Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -32,9 +32,7 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Extends and writes; prints the file's path."""
-    from sora_jax.media import read
-
-    clip = read(args.clip)
+    clip = source(args.clip)
     return edit(
         args,
         args.prompt,

@@ -65,7 +65,8 @@ class Args:
     expand: bool = False
     """Make a short prompt long first, by the playground's grammar or a chat endpoint; the result is shown."""
     chat: Annotated[str | None, UNSET] = None
-    """An endpoint with OpenAI's protocol for --expand, as in http://localhost:8000/v1; its key is $OPENAI_API_KEY."""
+    """An endpoint with OpenAI's protocol that expands the prompt, as in http://localhost:8000/v1; its key is
+    $OPENAI_API_KEY."""
     chat_model: str = "default"
     """The model's name there."""
     model: str = "playground"
@@ -133,7 +134,7 @@ def run(args: Args) -> int:
         quantize=args.quantize,
     )
     expanded = None
-    if args.expand:
+    if args.expand or args.chat is not None:
         # Once, and shown before the wait.
         expanded = expand_with(_chat(args), args.seed)(with_presets(args.prompt, args.preset))
         print(f"prompt: {expanded}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sora_jax.cli.edit import UNSET, Edit, edit, moment
+from sora_jax.cli.edit import UNSET, Edit, edit, moment, source
 
 __all__ = ["Args", "run"]
 
@@ -27,7 +27,7 @@ class Args(Edit):
     prompt: tyro.conf.Positional[str]
     """What it is to show."""
     mask: Annotated[Path | None, UNSET] = None
-    """A picture of the clip's size, white where something new comes."""
+    """A picture of the clip's size, or of --size, white where something new comes."""
     span: Annotated[str | None, UNSET] = None
     """START-END in seconds, in place of the whole clip."""
     around: Annotated[str | None, UNSET] = None
@@ -36,10 +36,9 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Paints and writes; prints the file's path."""
-    from sora_jax.media import read
     from sora_jax.studio.image import pixels_of
 
-    clip = read(args.clip)
+    clip = source(args.clip)
     inside = args.mask is not None or args.span is not None
     if inside and args.around is not None:
         raise ValueError("--around makes what lies outside the clip: give it without --mask and --span.")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from sora_jax.cli.edit import UNSET, Edit, edit
+from sora_jax.cli.edit import UNSET, Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -32,9 +32,7 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Makes the loop and writes it; prints the file's path."""
-    from sora_jax.media import read
-
-    clip = None if args.clip is None else read(args.clip)
+    clip = None if args.clip is None else source(args.clip)
     return edit(
         args,
         args.prompt,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from sora_jax.cli.edit import Edit, edit, moment
+from sora_jax.cli.edit import Edit, edit, moment, source
 
 __all__ = ["Args", "run"]
 
@@ -32,10 +32,8 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Cuts, makes and writes; prints the file's path."""
-    from sora_jax.media import read
-
     keep = [moment(text) for text in args.keep]
-    clip = read(args.clip)
+    clip = source(args.clip)
     return edit(
         args,
         args.prompt,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from sora_jax.cli.edit import Edit, edit
+from sora_jax.cli.edit import Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -29,9 +29,7 @@ class Args(Edit):
 
 def run(args: Args) -> int:
     """Remixes and writes; prints the file's path."""
-    from sora_jax.media import read
-
-    clip = read(args.clip)
+    clip = source(args.clip)
     try:
         strength: float | str = float(args.strength)
     except ValueError:

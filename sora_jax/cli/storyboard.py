@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sora_jax.cli.edit import UNSET, Edit, edit
+from sora_jax.cli.edit import UNSET, Edit, edit, source
 
 __all__ = ["Args", "run"]
 
@@ -42,7 +42,6 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _cards(path: Path) -> list[Any]:
-    from sora_jax.media import read
     from sora_jax.studio.edits import Card
     from sora_jax.studio.image import pixels_of
 
@@ -65,7 +64,7 @@ def _cards(path: Path) -> list[Any]:
                 )
         if "at" not in card:
             raise ValueError(f'card {place} of {path} has no time: give it "at", in seconds.')
-        files = {"image": pixels_of, "clip": read}
+        files = {"image": pixels_of, "clip": source}
         shown = {name: files[name](path.parent / card[name]) for name in files if name in card}
         cards.append(Card(**{**card, **shown}))
     return cards

@@ -1,7 +1,7 @@
 """Reading real files: bounded before decoding, upright, square-pixelled, opaque, at one frame rate."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +16,17 @@ from sora_jax.media import metadata as meta
 from sora_jax.media.clip import Clip
 from sora_jax.media.sniff import VIDEO_FORMATS, kind_of
 
-__all__ = ["Limits", "read", "rgb"]
+__all__ = ["Limits", "MediaWarning", "opaque", "read", "rgb"]
+
+Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""(height, width) in pixels, or what gives it for a file's own height and width."""
 
 # Small bright objects lose 3 dB at their edges with FFmpeg's default.
 CHROMA_UPSAMPLING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+class MediaWarning(UserWarning):
+    """Part of a file isn't taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,7 @@ class _Shown:
 def read(
     path: str | Path,
     *,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
     background: str = "black",
@@ -66,8 +73,8 @@ def read(
 ) -> Clip:
     """The clip in an mp4, mov, webm, mkv, gif, webp, png or jpeg file.
 
-    size: (height, width) in pixels; the middle of the frame at that aspect is kept and scaled. None keeps
-        the file's own.
+    size: (height, width) in pixels, or a function of the file's own; the middle of the frame at that aspect is kept
+        and scaled, each frame as it is decoded. None keeps the file's own.
     fps: frames per second; each is what the file shows at that moment. None keeps the file's rate, or the
         rate of its shortest frames where it varies (a still image: 1).
     max_frames: stops after so many frames.
@@ -78,7 +85,7 @@ def read(
     """
     path, limits = Path(path), limits or Limits()
     under = rgb(background)
-    if size is not None and min(size) < 1:
+    if size is not None and not callable(size) and min(size) < 1:
         raise ValueError(
             f"a size of {size[0]}x{size[1]} has no pixels: give a height and width of at least 1"
         )
@@ -140,7 +147,7 @@ def _check(path: Path, header: _Header, limits: Limits) -> None:
 def _resample(
     path: Path,
     shown: Iterator[_Shown],
-    size: tuple[int, int] | None,
+    size: Size | None,
     fps: float | None,
     max_frames: int | None,
     under: tuple[int, int, int],
@@ -152,7 +159,10 @@ def _resample(
     origin, end, count = None, 0.0, 0
     previous: Image.Image | None = None
 
-    def keep(frame: np.ndarray) -> bool:
+    def keep(image: Image.Image) -> bool:
+        nonlocal size
+        size = size(image.height, image.width) if callable(size) else size
+        frame = _fit(image, size, under)
         if kept and kept[0].shape != frame.shape:
             raise ValueError(f"{path} changes its frame size half way: give a size to bring all frames to")
         kept.append(frame)
@@ -172,18 +182,18 @@ def _resample(
         if fps is not None:
             # Output k is the last frame to start by k / fps: the previous one is due until this one starts.
             while previous is not None and len(kept) / fps + _tolerance(fps) < start:
-                if keep(_fit(previous, size, under)):
+                if keep(previous):
                     return np.stack(kept), fps
             previous = frame.image
         else:
             starts.append(start)
-            if keep(_fit(frame.image, size, under)):
+            if keep(frame.image):
                 break
     if not count:
         raise ValueError(f"{path} holds no frames that can be decoded: it is damaged or cut short")
     if fps is not None and previous is not None:
         while not kept or len(kept) + 1 <= end * fps + 0.25:
-            if keep(_fit(previous, size, under)):
+            if keep(previous):
                 break
         return np.stack(kept), fps
     return _even(np.stack(kept), np.asarray(starts), end)
@@ -216,11 +226,20 @@ def _tidy(rate: float) -> float:
     return rate
 
 
-def _fit(image: Image.Image, size: tuple[int, int] | None, under: tuple[int, int, int]) -> np.ndarray:
+def opaque(image: Image.Image, under: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    """The picture in red, green and blue of 8 bits, what is transparent laid on a colour."""
+    if image.mode.startswith("I;16"):
+        # `convert` would cut these off at 255.
+        gray = np.asarray(image).astype(np.float32) / 257
+        image = Image.fromarray(np.rint(gray).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, under), image)
-    image = image.convert("RGB")
+    return image.convert("RGB")
+
+
+def _fit(image: Image.Image, size: tuple[int, int] | None, under: tuple[int, int, int]) -> np.ndarray:
+    image = opaque(image, under)
     if size is not None and image.size != (size[1], size[0]):
         h, w = size
         scale = min(image.width / w, image.height / h)
@@ -265,7 +284,7 @@ def _video(path: Path, kind: str, limits: Limits) -> Iterator[_Shown]:
         expected = stream.frames or round(seconds * float(stream.average_rate or 0))
         _check(path, _Header(stream.width, stream.height, expected, seconds), limits)
         if container.streams.audio:
-            warnings.warn(f"{path.name}: its sound is dropped", stacklevel=4)
+            warnings.warn(f"{path.name}: its sound is dropped", MediaWarning, stacklevel=4)
         tags = {name.lower(): value for name, value in container.metadata.items()}
         crop = _original_size(tags.get(meta.TAG + "_size", ""), stream.width, stream.height)
         aspect = float(stream.sample_aspect_ratio or 1) or 1.0

@@ -7,9 +7,30 @@ import dataclasses
 
 import numpy as np
 
+from sora_jax.models.config import ModelConfig
 from sora_jax.typing import Array, Bool, Float
 
-__all__ = ["Given"]
+__all__ = ["Given", "check_edit", "check_known"]
+
+
+def check_known(config: ModelConfig) -> None:
+    """Raises ValueError for a model that can't be given known frames."""
+    if not config.known_frames:
+        raise ValueError(
+            f"{config.name} was not trained with known frames and can't go on from a clip: take a model that was, "
+            "such as playground or wan2_2_ti2v_5b."
+        )
+
+
+def check_edit(config: ModelConfig, known: Bool[np.ndarray, "..."]) -> None:
+    """Raises ValueError for a model that can't make what isn't known of a timeline."""
+    if config.needs_image:
+        raise ValueError(
+            f"{config.name} begins every clip with an image: it animates one and makes no other edit. Take a model "
+            "without that for this, such as playground or wan2_2_ti2v_5b."
+        )
+    if known.any() and not known.all():
+        check_known(config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps
 
-from sora_jax.media import Clip, from_uint8, read, to_uint8
+from sora_jax.media import Clip, from_uint8, opaque, read, to_uint8
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.image import prepare
 from sora_jax.models.vae import encode_chunked, normalize
@@ -54,7 +54,7 @@ def pixels_of(picture: Picture) -> np.ndarray:
     if isinstance(picture, Clip):
         return picture.to_uint8()[0]
     if isinstance(picture, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        return np.asarray(opaque(ImageOps.exif_transpose(picture)))
     array = np.asarray(picture)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape or array.dtype.kind not in "uf":
         raise ValueError(

@@ -158,4 +158,4 @@ class Networks:
 
     def decode(self, latents: Any, fps: float | None = None) -> Clip:
         """The clip of normalised latents [t', h', w', c]; fps is the model's default unless given."""
-        return Clip(self.decode_batch(latents[None])[0], fps or self.config.defaults.fps)
+        return Clip(self.decode_batch(latents[None])[0], self.config.defaults.fps if fps is None else fps)

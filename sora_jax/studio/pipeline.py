@@ -22,7 +22,7 @@ from sora_jax.studio.networks import Networks
 from sora_jax.studio.presets import with_presets
 from sora_jax.studio.progress import Report, reporting
 from sora_jax.studio.prompts import check_words
-from sora_jax.studio.request import Request, resolve
+from sora_jax.studio.request import Request, check_request, resolve, seeds_of
 from sora_jax.studio.session import Session
 from sora_jax.weights import load as load_checkpoint
 from sora_jax.weights.lora_files import load_loras
@@ -143,16 +143,23 @@ class Pipeline(Networks):
                 rule; "first-block:0.1" is another's, and a `StepCache` says it all.
             presets: phrases for camera, light and style that are added to the prompt, by their names in
                 `studio.presets`.
-            expand: a short prompt is made long first: by the playground's grammar, or by your own function. What was
-                asked for is in the metadata, too.
+            expand: a short prompt is made long first: by the playground's grammar and the seed of its first clip, or by
+                your own function. What was asked for is in the metadata, too.
             progress: a bar on standard error, nothing, or your own function of (steps done, steps in all).
 
         What isn't given is the model's default. Raises ValueError for what can't be, saying what can.
         """
         single = isinstance(prompt, str)
         prompts: list[str] = [prompt] if isinstance(prompt, str) else list(prompt)
-        asked, longer = prompts, by_grammar if expand is True else expand or str
-        prompts = [longer(with_presets(check_prompt(text), presets)) for text in prompts]
+        asked = prompts
+        prompts = [with_presets(check_prompt(text), presets) for text in prompts]
+        if expand is True:
+            each = 1 if variations is None else variations
+            check_request(variations=each)
+            seeds = seeds_of(seed, len(prompts) * each)[::each]
+            prompts = [by_grammar(text, of) for text, of in zip(prompts, seeds, strict=True)]
+        elif expand:
+            prompts = [expand(text) for text in prompts]
         prompts = [check_words(text, self.tokenizer, self.world) for text in prompts]
         check_pictures(self.config, image, last_image)
         pictures = [pixels_of(one) for one in (image, last_image) if one is not None]

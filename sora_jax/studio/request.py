@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sora_jax.diffusion.samplers import SAMPLERS
 from sora_jax.models.config import ModelConfig
 from sora_jax.studio.size import ClipSize, resolve_size
 
-__all__ = ["Request", "check_request", "resolve"]
+__all__ = ["Request", "check_request", "resolve", "seeds_of"]
 
 
 MAX_BATCH = 256
@@ -58,6 +59,10 @@ class Request:
 
     def settings(self, row: int) -> dict[str, Any]:
         """What makes row `row` again, as JSON holds it."""
+        return {**self.choices(row), **dataclasses.asdict(self.size)}
+
+    def choices(self, row: int) -> dict[str, Any]:
+        """The same but for its size."""
         same = len(set(self.guidance)) == 1
         return {
             "prompt": self.prompts[row],
@@ -69,7 +74,6 @@ class Request:
             "sampler": self.sampler,
             **({"cache": self.cache_setting} if self.cache else {}),
             **({"changes": [_of_row(change, row) for change in self.changes]} if self.changes else {}),
-            **dataclasses.asdict(self.size),
         }
 
 
@@ -95,9 +99,20 @@ def check_request(
             raise ValueError(
                 f"guidance is {value:g} and must be from 0 to {MAX_GUIDANCE:g}; 1 is no guidance."
             )
-    for one in [seed] if isinstance(seed, int) else seed:
-        if int(one) != one or not 0 <= one < SEEDS:
+    for one in np.atleast_1d(np.asarray(seed, object)):
+        if not isinstance(one, numbers.Integral) or not 0 <= int(one) < SEEDS:
             raise ValueError(f"seed is {one} and must be a whole number from 0 to {SEEDS - 1}.")
+
+
+def seeds_of(seed: int | Sequence[int], rows: int) -> tuple[int, ...]:
+    """The seed of each row: `seed` + row, modulo 2³², or what it lists. Raises ValueError for what is no seed."""
+    check_request(seed=seed)
+    listed = tuple(int(one) for one in np.atleast_1d(seed))
+    if np.ndim(seed) == 0:
+        return tuple((listed[0] + row) % SEEDS for row in range(rows))
+    if len(listed) != rows:
+        raise ValueError(f"{len(listed)} seeds for {rows} clips: give one each, or a single number.")
+    return listed
 
 
 def resolve(
@@ -120,7 +135,7 @@ def resolve(
     cache: float | str | StepCache | None = None,
 ) -> Request:
     """The request, with the model's defaults where nothing is said. See `Pipeline.generate`."""
-    check_request(variations=variations, steps=steps, guidance=guidance, seed=seed)
+    check_request(variations=variations, steps=steps, guidance=guidance)
     check_request(guidance=guidance_2)
     if history is not None and not 0 <= history <= 1:
         raise ValueError(f"history is {history:g}, a noise level: it must be from 0 to 1.")
@@ -130,12 +145,7 @@ def resolve(
         raise ValueError("there are no prompts: give at least one.")
     if rows > MAX_BATCH:
         raise ValueError(f"{rows} clips at once are too many: make at most {MAX_BATCH} in one batch.")
-    if isinstance(seed, int):
-        seeds = tuple((seed + row) % SEEDS for row in range(rows))
-    elif len(seed) == rows:
-        seeds = tuple(int(one) for one in seed)
-    else:
-        raise ValueError(f"{len(seed)} seeds for {rows} clips: give one each, or a single number.")
+    seeds = seeds_of(seed, rows)
     steps = defaults.steps if steps is None else steps
     sampler = defaults.sampler if sampler is None else sampler
     if sampler not in SAMPLERS:

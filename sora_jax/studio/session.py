@@ -26,7 +26,7 @@ from sora_jax.diffusion import (
     step_cache,
 )
 from sora_jax.studio import programs
-from sora_jax.studio.given import Given
+from sora_jax.studio.given import Given, check_known
 from sora_jax.studio.networks import Networks
 from sora_jax.studio.programs import Told
 from sora_jax.studio.request import Request, check_request
@@ -186,8 +186,13 @@ def change(
     if given is not None:
         if given.unknown is None:
             raise ValueError("what is known changes by a mask: give one that says which latents are unknown.")
+        if not np.all(given.unknown):
+            check_known(networks.config)
         generation = remask(generation, jnp.asarray(given.unknown), given.latents)
-        known = dataclasses.replace(given, scripts=known.scripts, weights=known.weights)
+        beside = known.beside if given.beside is None else given.beside
+        tokens = known.tokens if given.tokens is None else given.tokens
+        kept = {"scripts": known.scripts, "weights": known.weights, "beside": beside, "tokens": tokens}
+        known = dataclasses.replace(given, **kept)
         changes["mask"] = True
     request = dataclasses.replace(request, changes=(*request.changes, changes))
     told = _told(networks, request, known)

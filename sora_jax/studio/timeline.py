@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from sora_jax.diffusion import StepCache
-from sora_jax.studio.given import Given
+from sora_jax.models.config import ModelConfig
+from sora_jax.studio.given import Given, check_edit
 from sora_jax.studio.progress import Report, reporting
-from sora_jax.studio.request import resolve
+from sora_jax.studio.request import resolve, seeds_of
 from sora_jax.studio.size import token_sides
 from sora_jax.studio.windows import Window, latent_unknown, plan_windows
 from sora_jax.typing import Bool, Float
@@ -21,7 +22,7 @@ from sora_jax.typing import Bool, Float
 if TYPE_CHECKING:
     from sora_jax.studio.pipeline import Pipeline
 
-__all__ = ["Settings", "Timeline", "fill", "window_seeds"]
+__all__ = ["Settings", "Timeline", "fill", "frames_at_once", "window_seeds"]
 
 FADE_PSNR = 30.0
 """The least PSNR, dB, of a known frame that what was made before it leads over to."""
@@ -68,33 +69,21 @@ def fill(
     Those that are known keep their bits, but for the first after made ones, as many as share a latent: the autoencoder
     is causal, so it shows them otherwise after new frames, and they fade over from that, within `FADE_PSNR`.
 
-    length: frames that are made at once; the model's own length unless given. A network that was not trained with known
-    frames makes all of them at once.
+    length: frames that are made at once, `frames_at_once` unless given.
 
     Raises ValueError for known frames that the network can't go on from.
     """
     config = pipeline.config
-    if config.needs_image:
-        raise ValueError(
-            f"{config.name} begins every clip with an image: it animates one and makes no other edit. Take a model "
-            "without that for this, such as playground or wan2_2_ti2v_5b."
-        )
-    if timeline.known.any() and not timeline.known.all() and not config.known_frames:
-        raise ValueError(
-            f"{config.name} was not trained with known frames and can't go on from a clip: take a model that was, "
-            "such as playground or wan2_2_ti2v_5b."
-        )
+    check_edit(config, timeline.known)
     options: dict[str, Any] = dict(settings)
     progress, seed = options.pop("progress", True), options.pop("seed", 0)
     rows, n = timeline.frames.shape[:2]
-    seeds = [seed + row for row in range(rows)] if isinstance(seed, int) else list(seed)
+    seeds = list(seeds_of(seed, rows))
     factor = config.vae.temporal_factor * config.dit.patch[0]
     frames = timeline.frames.astype(np.float32, copy=True)
     # A frame with one unknown pixel has to be made.
     whole = np.asarray(timeline.known.reshape(n, -1).all(axis=1))
-    # A network that can't go on from frames makes all of them at once.
-    most = length or config.defaults.frames if config.known_frames else 1 + -(-(n - 1) // factor) * factor
-    windows = plan_windows(whole, most, factor)
+    windows = plan_windows(whole, length or frames_at_once(config, n), factor)
     known = timeline.known.copy()
     with reporting(progress) as report:
         for i, window in enumerate(windows):
@@ -112,6 +101,12 @@ def fill(
             frames[:, inside] = np.where(kept, held, made)
             known[inside] = True
     return frames
+
+
+def frames_at_once(config: ModelConfig, n: int) -> int:
+    """How many of n frames are made at once: the model's own length, or all if it can't go on from frames."""
+    factor = config.vae.temporal_factor * config.dit.patch[0]
+    return config.defaults.frames if config.known_frames else 1 + factor * -(-(n - 1) // factor)
 
 
 def _faded(kept: np.ndarray, made: np.ndarray, known: Bool[np.ndarray, "n"], over: int) -> np.ndarray:

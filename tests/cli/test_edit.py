@@ -3,6 +3,7 @@
 import inspect
 import json
 
+import av
 import numpy as np
 import pytest
 
@@ -86,6 +87,27 @@ def test_an_edit_from_file_to_file(model, clip, work, capsys):
     assert longer.metadata["operation"] == "extend"
 
 
+def test_sound_that_is_dropped_is_said_once(model, work, capsys):
+    with av.open("loud.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        noise = container.add_stream("aac", rate=44100)
+        for frame in np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+        samples = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        samples.sample_rate = 44100
+        container.mux(noise.encode(samples))
+        container.mux(noise.encode())
+    assert (
+        main(["remix", "loud.mp4", WORDS, "--strength", "0", "--model", str(model), "--out", "quiet.mp4"])
+        == 0
+    )
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note" in line]
+    assert notes == ["sora-jax: note: loud.mp4: its sound is dropped"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -94,6 +116,12 @@ def test_an_edit_from_file_to_file(model, clip, work, capsys):
         (["recut", "CLIP", WORDS, "--keep", "3-4", "--model", "MODEL"], "doesn't lie in the clip"),
         (["blend", "CLIP", "CLIP", "--curve", "1:a"], "isn't a point of a curve"),
         (["animate", "CLIP", WORDS, "--keyframe", "x.png"], "isn't SECOND:FILE"),
+        (["recut", "CLIP", WORDS, "--keep", "0-inf", "--model", "MODEL"], "inf is no moment"),
+        (["animate", "CLIP", WORDS, "--keyframe", "nan:CLIP", "--model", "MODEL"], "nan is no moment"),
+        (["storyboard", "never.json", "--seconds", "1", "--model", "MODEL"], "inf is no moment"),
+        (["stream", WORDS, "--seconds", "inf", "--model", "MODEL"], "inf is no moment"),
+        (["stream", WORDS, "--seconds", "0", "--model", "MODEL"], "at least 0.125, one frame"),
+        (["extend", "CLIP", WORDS, "--seconds", "1", "--fps", "0", "--model", "MODEL"], "fps is 0"),
         (["inpaint", "CLIP", WORDS, "--around", "16:9", "--span", "0-1"], "without --mask and --span"),
         (["storyboard", "bad.json", "--seconds", "1"], "isn't JSON"),
         (["storyboard", "odd.json", "--seconds", "1"], "card 1 of odd.json: when is 1"),
@@ -102,9 +130,11 @@ def test_an_edit_from_file_to_file(model, clip, work, capsys):
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(arguments, says, model, clip, work, capsys):
-    for name, text in (("bad", "["), ("odd", '[{"when": 1}]'), ("late", '[{"prompt": "a"}]')):
+    texts = {"bad": "[", "odd": '[{"when": 1}]', "late": '[{"prompt": "a"}]'}
+    texts["never"] = '[{"at": 0, "prompt": "a red circle"}, {"at": Infinity, "prompt": "a red circle"}]'
+    for name, text in texts.items():
         (work / f"{name}.json").write_text(text)
-    swap = {"CLIP": clip, "MODEL": str(model)}
+    swap = {"CLIP": clip, "MODEL": str(model), "nan:CLIP": f"nan:{clip}"}
     assert main([swap.get(one, one) for one in arguments]) == 2
     error = capsys.readouterr().err
     assert says in error

@@ -66,6 +66,12 @@ def test_unknown_words_are_named_and_the_clip_is_made(model, work, capsys):
     assert (work / "clip.gif").exists()
 
 
+def test_a_chat_endpoint_is_asked_without_being_told_to_expand(model, work, capsys):
+    assert run(model, "--chat", "http://127.0.0.1:9/v1", "--out", "clip.gif") == 1
+    assert "gives no chat answer" in capsys.readouterr().err
+    assert os.listdir(work) == []
+
+
 def test_fewer_evaluations_in_half_precision(model, work):
     assert run(model, "--out", "clip.gif", "--steps", 6, "--cache", "0.3", "--dtype", "bfloat16") == 0
     made = {"cache": "tea:0.3", "dtype": "bfloat16", "steps": 6}

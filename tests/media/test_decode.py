@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sora_jax.media import Clip, Limits, decode, read
+from sora_jax.media import Clip, Limits, MediaWarning, decode, read
 
 RED, BLUE = (250, 20, 20), (20, 20, 250)
 
@@ -125,6 +125,15 @@ def test_alpha_of_videos_is_laid_on_the_colour(tmp_path, name, codec, pix_fmt):
     assert near(image[16, 40], (0, 255, 0))
 
 
+def test_gray_of_sixteen_bits_is_brought_to_eight(tmp_path):
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16)
+    Image.fromarray(np.tile(ramp, (8, 1))).save(tmp_path / "scan.png")
+    assert Image.open(tmp_path / "scan.png").mode == "I;16"
+    np.testing.assert_array_equal(
+        read(tmp_path / "scan.png").to_uint8()[0, 0], np.arange(256)[:, None].repeat(3, 1)
+    )
+
+
 @pytest.mark.parametrize("ending", [".webp", ".gif", ".png"])
 def test_alpha_of_animations_is_laid_on_the_colour(tmp_path, ending):
     images = []
@@ -158,11 +167,13 @@ def test_size_keeps_the_aspect_by_cropping_the_middle(tmp_path):
     square = read(path, size=(20, 20)).to_uint8()
     assert square.shape == (2, 20, 20, 3)
     assert square[:, :, 1:-1].min() > 240
+    of_own = read(path, size=lambda height, width: (height // 2, width // 6)).to_uint8()
+    np.testing.assert_array_equal(of_own, square)
 
 
 def test_sound_is_dropped_with_a_notice(tmp_path):
     path = encode(tmp_path / "loud.mp4", halves(), sound=True)
-    with pytest.warns(UserWarning, match="sound is dropped"):
+    with pytest.warns(MediaWarning, match="sound is dropped"):
         assert len(read(path)) == 6
 
 

@@ -1,16 +1,22 @@
 """Edits lay out timelines: what is known stays to the bit, the rest is made, nonsense is refused in one sentence."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import tiny_model
 
-from sora_jax.media import Clip, from_uint8
+from sora_jax.diffusion import StepCache
+from sora_jax.diffusion.cache import TeaCache
+from sora_jax.media import Clip, Limits, from_uint8, read_metadata
+from sora_jax.models.config import MODELS
 from sora_jax.studio import programs
 from sora_jax.studio.edits import Card
 from sora_jax.studio.edits.blend import influence
+from sora_jax.studio.edits.inpaint import frame_around
 from sora_jax.studio.pipeline import Pipeline
+from sora_jax.studio.sources import fit_mask, sides_of
 
 WORDS, OTHER = "a red circle moves right", "a blue star spins"
 QUIET = {"steps": 2, "progress": False}
@@ -83,7 +89,17 @@ def test_what_goes_on_from_moving_frames_is_guided_half_as_much_and_by_them(give
         pipeline.extend(CLIP, WORDS, seconds=0.5, **settings, history=2.0)
 
 
-def test_two_clips_are_connected(pipeline):
+def test_an_edit_says_what_it_was_made_with(pipeline, tmp_path):
+    made = pipeline.extend(
+        CLIP, WORDS, seconds=0.5, progress=False, cache=StepCache(rule=TeaCache()), seed=np.int64(3)
+    )
+    about = {"seed": 3, "steps": 3, "sampler": "unipc", "guidance": 1.0, "negative": "", "cache": "tea:0.1"}
+    assert about.items() <= read_metadata(made.save(tmp_path / "made.webp")).items()
+    same = pipeline.generate(WORDS, seed=np.int64(3), frames=1, **QUIET)
+    np.testing.assert_array_equal(same.frames, pipeline.generate(WORDS, seed=[3], frames=1, **QUIET).frames)
+
+
+def test_two_clips_are_connected(pipeline, tmp_path):
     other = clip_of(1)
     joined = pipeline.connect(CLIP, other, WORDS, seconds=0.5, **QUIET)
     np.testing.assert_array_equal(joined.frames[:5], CLIP.frames)
@@ -91,15 +107,25 @@ def test_two_clips_are_connected(pipeline):
     assert len(joined) == 14
     pictures = pipeline.connect(CLIP.to_uint8()[0], other.to_uint8()[0], WORDS, seconds=0.25, **QUIET)
     assert len(pictures) == 1 + 2 + 2
+    files = [str(Clip(one.frames[:1], 8).save(tmp_path / f"{k}.png")) for k, one in enumerate((CLIP, other))]
+    from_files = pipeline.connect(*files, WORDS, seconds=0.25, **QUIET)
+    np.testing.assert_array_equal(from_files.frames, pictures.frames)
+    longer = pipeline.extend(files[0], WORDS, seconds=0.5, **QUIET)
+    assert (len(longer), longer.fps) == (5, 8)
+    assert len(pipeline.connect(files[0], clip_of(1, fps=4.0), WORDS, seconds=0.5, **QUIET)) == 1 + 2 + 5
     assert_led_over_to(pictures.frames[-2:], from_uint8(other.to_uint8()[:1]).repeat(2, axis=0))
 
 
-def test_a_loop_keeps_its_clip_and_is_led_back(pipeline):
+def test_a_loop_keeps_its_clip_and_is_led_back(pipeline, tmp_path):
     ring = pipeline.loop(CLIP, **QUIET)
     assert_led_over_to(ring.frames[:5], CLIP.frames)
     assert np.abs(ring.frames[0] - CLIP.frames[0]).max() > 1e-3
     assert len(ring) == 5 + 2
     assert ring.metadata["prompt"] == WORDS
+    path = str(CLIP.save(tmp_path / "ring.webp"))
+    np.testing.assert_array_equal(pipeline.loop(path, **QUIET).to_uint8()[2:5], CLIP.to_uint8()[2:5])
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4"):
+        pipeline.loop("gone.mp4", **QUIET)
     fresh = pipeline.loop(WORDS, **QUIET)
     assert_led_over_to(fresh.frames[:5], pipeline.generate(WORDS, **QUIET).frames)
 
@@ -195,7 +221,17 @@ def test_curves_of_influence():
         curve = influence(name, 17, 8)
         assert (np.diff(curve) > 0).all()
         assert (curve[0], curve[-1]) == (0, 1)
-    for wrong in ("wavy", [], [(0, 2)], [(float("nan"), 0)]):
+    for wrong in (
+        "wavy",
+        [],
+        [(0, 2)],
+        [(float("nan"), 0)],
+        [1, 0],
+        [(0, 1, 2)],
+        [(0, 0), 1],
+        [("a", 1)],
+        None,
+    ):
         with pytest.raises(ValueError, match=r"curve"):
             influence(wrong, 5, 8)
 
@@ -216,16 +252,83 @@ def test_cards_have_their_spans(pipeline):
         Card(at=1, prompt=OTHER, image=picture, cut=True),
         Card(at=1.5, clip=moving),
     ]
-    board = pipeline.storyboard(cards, seconds=2, **QUIET)
+    board = pipeline.storyboard(cards, seconds=2, seed=2**32 - 1, **QUIET)
     assert len(board) == 16
+    assert board.metadata["seed"] == 2**32 - 1
     np.testing.assert_array_equal(board.to_uint8()[8], picture)
     assert_led_over_to(board.frames[12:15], moving.frames)
     assert board.metadata["cuts_at"] == [1]
     # Nothing of the first shot goes into the second.
     alone = pipeline.storyboard(
-        [Card(at=0, prompt=OTHER, image=picture), Card(at=0.5, clip=moving)], seconds=1, seed=2, **QUIET
+        [Card(at=0, prompt=OTHER, image=picture), Card(at=0.5, clip=moving)], seconds=1, seed=1, **QUIET
     )
     np.testing.assert_array_equal(board.frames[8:], alone.frames)
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (Card(at=0.5, cut=True, prompt=OTHER, clip=clip_of(6, 9)), "runs into the next"),
+        (Card(at=0.5, cut=True, prompt=OTHER, clip="gone.mp4"), r"gone\.mp4"),
+        (Card(at=0.5, cut=True, prompt=OTHER, image="gone.png"), r"gone\.png"),
+        (Card(at=0.5, cut=True, clip=clip_of(6, 2)), "has no prompt"),
+        (Card(at=0.5, cut=True, prompt="zebra"), "knows no word"),
+    ],
+)
+def test_a_board_is_checked_before_a_shot_is_made(pipeline, monkeypatch, last, says):
+    monkeypatch.setattr(Pipeline, "sample", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises((ValueError, OSError), match=says):
+        pipeline.storyboard([Card(at=0, prompt=WORDS), last], seconds=1, **QUIET)
+
+
+def test_a_large_file_is_read_as_small_as_the_edit(pipeline, tmp_path, monkeypatch):
+    frames = np.zeros((48, 90, 240, 3), np.uint8)
+    frames[:, :, 75:165] = np.arange(48, dtype=np.uint8)[:, None, None, None] * 5
+    path = Clip.from_uint8(frames, 24).save(tmp_path / "phone.webp")
+    monkeypatch.setattr(Limits, "__init__", functools.partialmethod(Limits.__init__, volume=5_000))
+    with pytest.raises(ValueError, match="smaller size or a lower rate"):
+        pipeline.remix(path, WORDS, strength=0, **QUIET)
+    square = pipeline.remix(path, WORDS, strength=0, size="16x16", fps=8, **QUIET)
+    assert (square.frames.shape, square.fps) == ((16, 16, 16, 3), 8)
+    np.testing.assert_allclose(square.to_uint8()[:, 8, 8, 0], np.arange(0, 240, 15), atol=2)
+    assert square.to_uint8()[-1, :, [1, -2]].min() > 200  # the middle, and no black of the sides
+
+
+def test_a_clip_of_few_pixels_is_scaled_up(pipeline):
+    config = pipeline.config
+    own = (4, 4), (8, 8), (12, 12), (16, 16), (8, 16), (16, 24), (24, 24)
+    edited = [(16, 16)] * 4 + [(8, 16), (16, 24), (16, 16)]
+    assert [sides_of(config, *sides) for sides in own] == edited
+    assert sides_of(MODELS["playground"], 16, 32) == (48, 96)
+    assert sides_of(config, 8, 8, "8x8") == (8, 8)
+
+
+def test_a_mask_is_fitted_as_its_clip(pipeline, tmp_path):
+    clip = clip_of(0, size=(36, 72))
+    mask = np.zeros((36, 72), bool)
+    mask[:18, 19:53] = True
+    picture = tmp_path / "mask.png"
+    Clip.from_uint8(np.repeat(mask[None, ..., None] * np.uint8(255), 3, axis=-1), 1).save(picture)
+    fitted = pipeline.remix(clip, OTHER, strength=0, size=(16, 16), **QUIET).frames
+    inside = np.zeros((16, 16), bool)
+    inside[:8] = True
+    for given in (mask, np.repeat(mask[None], 5, axis=0), str(picture), inside):
+        painted = pipeline.inpaint(clip, OTHER, mask=given, size=(16, 16), **QUIET).frames
+        np.testing.assert_array_equal(painted[:, ~inside], fitted[:, ~inside])
+        assert np.abs(painted - fitted)[:, inside].max() > 1e-3
+    line = np.zeros((36, 72), bool)
+    line[17, 36] = True
+    assert fit_mask(line, (16, 16)).sum() == 1
+
+
+def test_an_image_card_is_seen_by_what_leads_to_it(pipeline):
+    def led(seed):
+        cards = [Card(at=0, prompt=WORDS), Card(at=0.5, image=clip_of(seed, 1).to_uint8()[0])]
+        board = pipeline.storyboard(cards, seconds=0.75, **QUIET)
+        np.testing.assert_array_equal(board.to_uint8()[4], clip_of(seed, 1).to_uint8()[0])
+        return board.frames[:3]
+
+    assert np.abs(led(1) - led(2)).max() > 1e-3
 
 
 def test_only_the_inside_of_a_mask_changes(pipeline):
@@ -248,6 +351,19 @@ def test_a_clip_in_a_larger_frame(pipeline):
     np.testing.assert_array_equal(wide.frames[:, :, 8:24], CLIP.frames)
     with pytest.raises(ValueError, match="leaves no room"):
         pipeline.outpaint(CLIP, WORDS, size=(16, 16), **QUIET)
+    by_aspect = pipeline.outpaint(CLIP, WORDS, aspect="2:1", **QUIET)
+    np.testing.assert_array_equal(by_aspect.frames, wide.frames)
+    large = pipeline.outpaint(clip_of(0, size=(160, 90)), WORDS, size=(16, 32), **QUIET)
+    assert large.frames.shape == (5, 16, 32, 3)
+
+
+def test_the_frame_around_a_clip_has_all_of_it():
+    playground = MODELS["playground"]
+    assert frame_around(playground, 64, 64, None, "16:9") == ((64, 64), (64, 112))
+    assert frame_around(playground, 64, 64, None, "9:16") == ((64, 64), (112, 64))
+    assert frame_around(playground, 60, 70, None, "1:1") == ((60, 70), (80, 80))
+    assert frame_around(playground, 1080, 1920, None, "1:1") == ((48, 85), (96, 96))
+    assert frame_around(playground, 1080, 1920, (64, 128), None) == ((64, 114), (64, 128))
 
 
 def test_a_stream_is_endless_and_steered(pipeline):
@@ -295,6 +411,39 @@ def test_edits_of_one_shape_share_their_programs(pipeline):
         (lambda p: p.blend(CLIP, Clip(CLIP.frames, 8), **QUIET), "give prompts, one of each"),
         (lambda p: next(p.stream([], steps=2)), "there are no prompts"),
         (lambda p: next(p.stream(WORDS, delay=-1)), "delay is -1"),
+        (lambda p: next(p.stream(WORDS, seconds=0)), "at least 0.125, one frame"),
+        (lambda p: next(p.stream(WORDS, seconds=-2)), "seconds is -2"),
+        (lambda p: next(p.stream(WORDS, seconds=float("inf"))), "inf is no moment"),
+        (lambda p: next(p.stream([WORDS] * 3, seconds=0.75)), "3 prompts .* 0.75 s have 2: .* at least 1 s"),
+        (lambda p: p.recut(CLIP, [(0, float("inf"))], WORDS, **QUIET), "inf is no moment"),
+        (lambda p: p.recut(CLIP, [(0, 0.25, float("nan"))], WORDS, **QUIET), "nan is no moment"),
+        (lambda p: p.inpaint(CLIP, WORDS, span=(0, float("nan")), **QUIET), "nan is no moment"),
+        (lambda p: p.animate(None, WORDS, keyframes={float("inf"): CLIP}, **QUIET), "inf is no moment"),
+        (lambda p: p.storyboard([Card(at=1e308, prompt=WORDS)], seconds=1, fps=240, **QUIET), "is no moment"),
+        (lambda p: p.extend(CLIP, WORDS, seconds=1, fps=0, **QUIET), "fps is 0 and must be above 0"),
+        (lambda p: p.connect(CLIP, CLIP, WORDS, seconds=1, fps=0, **QUIET), "fps is 0 and must be above 0"),
+        (lambda p: p.outpaint(CLIP, WORDS, size=(16, 32), fps=0, **QUIET), "fps is 0 and must be above 0"),
+        (lambda p: p.extend(CLIP, WORDS, seconds=1, size="8192x8192", **QUIET), "8192x8192 .* GiB"),
+        (lambda p: p.storyboard([Card(at=0, prompt=WORDS)], seconds=1, size="8192x8192", **QUIET), "GiB"),
+        (lambda p: p.animate(CLIP, WORDS, keyframes={0.5: CLIP}, size="8192x8192", **QUIET), "GiB"),
+        (lambda p: next(p.stream(WORDS, size="8192x8192")), "GiB"),
+        (
+            lambda p: p.extend(CLIP, WORDS, seconds=1, seed="a", **QUIET),
+            "seed is a and must be a whole number",
+        ),
+        (lambda p: p.animate(CLIP, WORDS, keyframes={0: CLIP}, **QUIET), "at 0 and 0 s share a latent"),
+        (
+            lambda p: p.animate(CLIP, WORDS, keyframes={0.125: CLIP, 0.25: CLIP}, **QUIET),
+            "at 0.125 and 0.25 s share a latent, which shows one: move one of them by 0.25 s",
+        ),
+        (lambda p: p.animate(CLIP, WORDS, keyframes={0.5: CLIP}, last_image=CLIP, **QUIET), "share a latent"),
+        (
+            lambda p: p.inpaint(CLIP, WORDS, mask=np.ones((16, 16), np.uint8), **QUIET),
+            "mask is uint8.*mask > 127",
+        ),
+        (lambda p: p.inpaint(CLIP, WORDS, mask=np.ones((4, 16, 16), bool), **QUIET), "make it of that size"),
+        (lambda p: p.blend(CLIP, CLIP, WORDS, **QUIET), "give two, one of each clip"),
+        (lambda p: p.blend(CLIP, CLIP, [WORDS], **QUIET), "give two, one of each clip"),
     ],
 )
 def test_nonsense_is_refused(pipeline, edit, says):

@@ -39,7 +39,12 @@ def test_a_generation_records_what_was_asked():
     pipeline = Pipeline(tiny_model.checkpoint())
     clip = pipeline.generate("red circle", expand=True, steps=2, progress=False)
     assert clip.metadata["asked"] == "red circle"
-    assert clip.metadata["prompt"] == by_grammar("red circle")
+    assert clip.metadata["prompt"] == by_grammar("red circle", 0)
+    clips = pipeline.generate(
+        ["red circle"] * 2, expand=True, seed=7, variations=2, steps=1, frames=1, progress=False
+    )
+    expected = [by_grammar("red circle", seed) for seed in (7, 7, 9, 9)]
+    assert [clip.metadata["prompt"] for clip in clips] == expected
     clip = pipeline.generate("a red circle spins", presets=["zoom-in"], steps=2, progress=False)
     assert clip.metadata["prompt"] == "a red circle spins while the camera zooms in"
     assert "asked" not in pipeline.generate("a red circle", steps=2, progress=False).metadata

@@ -86,6 +86,28 @@ def test_a_mask_fixes_frames_half_way(pipeline, request_):
         pipeline.change(half, given=Given(latents=latents))
 
 
+def test_a_mask_keeps_what_lies_beside_the_noise(pipeline, request_):
+    half = pipeline.begin(request_)
+    beside, tokens = np.zeros((2, 3, 4, 4, 1), np.float32), np.zeros((2, 1, 8), np.float32)
+    shown = dataclasses.replace(half, given=Given(beside=beside, tokens=tokens))
+    given = Given(latents=half.latents, unknown=np.array([[True, False, True]]))
+    changed = pipeline.change(shown, given=given)
+    assert changed.given.beside is beside
+    assert changed.given.tokens is tokens
+    assert (
+        pipeline.change(shown, given=dataclasses.replace(given, tokens=tokens[:1])).given.tokens.shape[0] == 1
+    )
+
+
+def test_a_model_without_known_frames_takes_no_mask(request_):
+    checkpoint = tiny_model.checkpoint()
+    config = dataclasses.replace(checkpoint.config, known_frames=False)
+    pipeline = Pipeline(dataclasses.replace(checkpoint, config=config))
+    half = pipeline.begin(request_)
+    with pytest.raises(ValueError, match="not trained with known frames"):
+        pipeline.change(half, given=Given(latents=half.latents, unknown=np.array([[True, False, True]])))
+
+
 def test_scripts_share_the_time(pipeline, request_):
     ends = [pipeline.sample(dataclasses.replace(request_, prompts=(words,) * 2)).latents for words in WORDS]
     scripts = tuple((words,) * 2 for words in WORDS)

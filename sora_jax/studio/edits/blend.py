@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from sora_jax.media import Clip
-from sora_jax.studio.edits.making import make, opened
-from sora_jax.studio.sources import Source, open_clip
+from sora_jax.studio.edits.making import fitted, make
+from sora_jax.studio.sources import Opened, Source
 from sora_jax.studio.timeline import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ def influence(curve: str | Points, count: int, fps: float) -> np.ndarray:
         if curve not in CURVES:
             raise ValueError(f"there is no curve {curve!r}: choose {', '.join(CURVES)}, or give points.")
         return CURVES[curve](np.linspace(0, 1, count))
-    times, values = np.asarray(sorted(curve), np.float64).reshape(-1, 2).T
+    try:
+        points = np.asarray(sorted(curve), np.float64).reshape(len(curve), 2)
+    except (TypeError, ValueError):
+        points = np.full((1, 2), np.nan)
+    times, values = points.T
     if not len(times) or not np.isfinite(times).all() or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(
             "the curve's points are (second, influence): give some, with influences from 0 to 1."
@@ -63,9 +67,11 @@ def blend(
     It is as long as the shorter one. `prompts` are of the two clips; unless given, those that they were made from.
     Frames of one clip alone stay as they are, if the network was trained with known frames.
     """
-    clips = [open_clip(one) for one in (first, second)]
+    if prompts is not None and (isinstance(prompts, str) or len(prompts) != 2):
+        raise ValueError(f"prompts is {prompts!r}: give two, one of each clip.")
+    clips = fitted(pipeline, (first, second), size, fps)
     prompts = prompts or _prompts(clips)
-    (a, b), fps = opened(pipeline, clips, size, fps)
+    (a, b), fps = (one.frames for one in clips), clips[0].fps
     count = min(len(a), len(b))
     c = influence(curve, count, fps)
     frames = (1 - c)[:, None, None, None] * a[:count] + c[:, None, None, None] * b[:count]
@@ -83,7 +89,7 @@ def blend(
     )
 
 
-def _prompts(clips: list[Clip]) -> tuple[str, str]:
+def _prompts(clips: list[Opened]) -> tuple[str, str]:
     a, b = (clip.metadata.get("prompt") for clip in clips)
     if not isinstance(a, str) or not isinstance(b, str):
         raise ValueError("the clips don't say what they show: give prompts, one of each.")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import numpy as np
 
 from sora_jax.media import Clip
-from sora_jax.studio.edits.making import frames_of, going_on, gray, make, opened
+from sora_jax.studio.edits.making import fitted, frames_of, going_on, gray, make, opened
 from sora_jax.studio.image import Picture, pixels_of
-from sora_jax.studio.sources import Source, open_clip
+from sora_jax.studio.sources import Source, names_file
 from sora_jax.studio.timeline import Settings
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def connect(
     """
     factor = pipeline.config.vae.temporal_factor
     clips = [_clip(one, pipeline.config.defaults.fps) for one in (first, second)]
-    moving = next((one for one in clips if len(one) > 1), None)
-    rate = fps or (moving.fps if moving else pipeline.config.defaults.fps)
-    ends, rate = opened(pipeline, clips, size, rate)
+    ends, rate = opened(pipeline, clips, size, fps)
     tail = np.repeat(ends[1], factor, axis=0) if len(ends[1]) == 1 else ends[1]
     # Whole latents between, so that both ends are seen to their last frame.
     new = max(1, round(frames_of(seconds, rate) / factor)) * factor
@@ -79,10 +77,10 @@ def connect(
     return make(pipeline, "connect", whole, known, rate, [prompt], going_on(pipeline, settings), about=about)
 
 
-def _clip(source: Source | Picture, fps: float) -> Clip:
-    """A clip or the file of one as it is; an image as a clip of one frame."""
+def _clip(source: Source | Picture, fps: float) -> Source:
+    """A clip or a file as it is; an image as a clip of one frame."""
     if isinstance(source, Clip | str | Path):
-        return open_clip(source)
+        return source
     return Clip.from_uint8(pixels_of(source)[None], fps)
 
 
@@ -98,19 +96,19 @@ def loop(
 ) -> Clip:
     """A clip that goes on from its last frame to its first.
 
-    source: a clip or the path of one, with the prompt that it was made from unless another is given; or a prompt, of
-    which a clip is made first. The clip's end is led back to its start in `seconds` (half the model's length unless
-    given), by which it gets longer.
+    source: a clip or the path of one (a string that names a file, or ends like one), with the prompt that it was made
+    from unless another is given; or a prompt, of which a clip is made first. The clip's end is led back to its start in
+    `seconds` (half the model's length unless given), by which it gets longer.
     """
     config = pipeline.config
     factor, defaults = config.vae.temporal_factor, config.defaults
-    if prompt is None and isinstance(source, str):
+    if prompt is None and isinstance(source, str) and not names_file(source):
         prompt = source
         source = pipeline.generate(source, size=size, fps=fps, **settings)
-    source = open_clip(source)
-    if prompt is None and not isinstance(prompt := source.metadata.get("prompt"), str):
+    [clip] = fitted(pipeline, [source], size, fps)
+    if prompt is None and not isinstance(prompt := clip.metadata.get("prompt"), str):
         raise ValueError("the clip doesn't say what it shows: give a prompt.")
-    [frames], fps = opened(pipeline, [source], size, fps)
+    frames, fps = clip.frames, clip.fps
     asked = (defaults.frames - 1) / 2 / fps if seconds is None else seconds
     new = max(1, round(frames_of(asked, fps) / factor)) * factor
     ahead = frames[: min(len(frames), 2 * factor)]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from sora_jax.media import Clip
-from sora_jax.studio.edits.making import frame_of, frames_of, make, to_frames
+from sora_jax.studio.edits.making import Plan, check_room, finish, frame_of, frames_of, prepare, to_frames
 from sora_jax.studio.image import Picture
+from sora_jax.studio.request import SEEDS, seeds_of
 from sora_jax.studio.size import resolve_size
-from sora_jax.studio.sources import Source, at_rate, fit_frames, open_clip
+from sora_jax.studio.sources import Source, open_clip
 from sora_jax.studio.timeline import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def storyboard(
     Raises ValueError for cards out of order, outside the clip or over one another, and where the first has no words.
     """
     clip = resolve_size(pipeline.config, size=size, aspect=aspect, fps=fps)
+    check_room(pipeline, (clip.height, clip.width))
     count = frames_of(seconds, clip.fps)
     starts = [to_frames(card.at, clip.fps) for card in cards]
     if not cards or starts[0] != 0 or cards[0].prompt is None:
@@ -65,26 +67,26 @@ def storyboard(
                 "give cards in order, at least a frame apart."
             )
     shots = [i for i, card in enumerate(cards) if i == 0 or card.cut]
-    seed = settings.get("seed", 0)
-    seed = seed if isinstance(seed, int) else seed[0]
-    made = [
-        _shot(pipeline, cards[first:last], starts[first:last], end, clip, {**settings, "seed": seed + first})
+    seeds = [(seeds_of(settings.get("seed", 0), 1)[0] + first) % SEEDS for first in range(len(cards))]
+    plans = [
+        _shot(pipeline, cards[first:last], starts[first:last], end, clip, {**settings, "seed": seeds[first]})
         for first, last, end in zip(
             shots, [*shots[1:], len(cards)], [*(starts[i] for i in shots[1:]), count], strict=True
         )
     ]
+    made = [finish(pipeline, plan) for plan in plans]
     frames = np.concatenate([shot.frames for shot in made])
     prompts = [card.prompt for card in cards]
     about = {
         "prompt": prompts,
-        "seed": seed,
+        "seed": seeds[0],
         "cards_at": [card.at for card in cards],
         "cuts_at": [cards[i].at for i in shots[1:]],
     }
     return Clip(frames, clip.fps, {**made[0].metadata, **about})
 
 
-def _shot(pipeline, cards, starts, end, size, settings: Settings) -> Clip:
+def _shot(pipeline, cards, starts, end, size, settings: Settings) -> Plan:
     """The frames from the first card to `end`."""
     first, sides = starts[0], (size.height, size.width)
     count, factor = end - first, pipeline.config.vae.temporal_factor
@@ -99,23 +101,31 @@ def _shot(pipeline, cards, starts, end, size, settings: Settings) -> Clip:
         shares.append((len(prompts) - 1, (at >= start) & (at < following)))
         shown = None
         if card.image is not None:
-            held = min(factor if start else 1, following - start)
+            # For as long as the frames last that share its latent.
+            start = (start - 1) // factor * factor + 1 if start else 0
+            held = min(start + factor if start else 1, count) - start
             shown = np.repeat(frame_of(card.image, sides), held, axis=0)
         elif card.clip is not None:
-            shown = fit_frames(at_rate(open_clip(card.clip), size.fps), sides)
+            shown = open_clip(pipeline.config, card.clip, lambda *_: sides, size.fps).frames
             if len(shown) > following - start:
                 raise ValueError(
                     f"the clip of the card at {card.at:g} s lasts {len(shown) / size.fps:g} s and runs into the next "
                     "card: move that, or cut the clip."
                 )
         if shown is not None:
-            frames[start : start + len(shown)], known[start : start + len(shown)] = shown, True
+            place = slice(start, start + len(shown))
+            if known[place].any():
+                raise ValueError(
+                    f"what the card at {card.at:g} s shows shares a latent of {factor} frames with an image of the one "
+                    f"before: move it by {factor / size.fps:g} s."
+                )
+            frames[place], known[place] = shown, True
     if not prompts[0]:
         raise ValueError(f"the shot that begins at {cards[0].at:g} s has no prompt: give its first card one.")
     each = np.zeros((len(prompts), count), np.float32)
     for k, where in shares:
         each[k, where] = 1
-    return make(
+    return prepare(
         pipeline,
         "storyboard",
         frames,

@@ -12,10 +12,11 @@ import numpy as np
 
 from sora_jax.diffusion import SAMPLERS, staggered
 from sora_jax.media import Clip
-from sora_jax.studio.given import Given
+from sora_jax.studio.edits.making import check_room, to_frames
+from sora_jax.studio.given import Given, check_known
 from sora_jax.studio.prompts import check_words
-from sora_jax.studio.request import Request, resolve
-from sora_jax.studio.size import resolve_size
+from sora_jax.studio.request import Request, resolve, seeds_of
+from sora_jax.studio.size import ClipSize, resolve_size
 from sora_jax.studio.timeline import Settings, window_seeds
 from sora_jax.studio.windows import context_frames
 
@@ -43,25 +44,25 @@ def stream(
     Args:
         prompt: what to show; several are shown a window each, the last from then on; a function is asked before every
             step, so that its answer steers what isn't finished.
-        seconds: when to end; never unless given.
+        seconds: when to end, with a window for each prompt by then; never unless given.
         delay: steps that each latent frame runs behind the one before it; 0 finishes a window at once.
 
     Raises ValueError for what can't be, saying what can.
     """
     config = pipeline.config
-    if not config.known_frames:
-        raise ValueError(
-            f"{config.name} was not trained with known frames: take playground or wan2_2_ti2v_5b."
-        )
+    check_known(config)
     if not 0 <= delay <= 100:
         raise ValueError(f"delay is {delay} and must be from 0 to 100 steps.")
     clip = resolve_size(config, size=size, aspect=aspect, fps=fps)
     options: dict[str, Any] = {k: v for k, v in settings.items() if k != "progress"}
-    seed = options.pop("seed", 0)
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    left = None if seconds is None else max(1, round(seconds * clip.fps))
+    seeds = list(seeds_of(options.pop("seed", 0), 1))
+    check_room(pipeline, (clip.height, clip.width))
     factor = config.vae.temporal_factor
     context = context_frames(clip.frames, factor)
+    left = None
+    if seconds is not None:
+        left = to_frames(seconds, clip.fps)
+        _check_length(prompt, left, clip, context)
     shown = np.zeros((0, clip.height, clip.width, 3), np.float32)
     window = 0
     while left is None or left > 0:
@@ -84,6 +85,23 @@ def stream(
                 about = {"operation": "stream", "prompt": words(), "seed": seeds[0], **pipeline.about()}
                 yield Clip(frames, clip.fps, about)
         window += 1
+
+
+def _check_length(prompt: Words, frames: int, clip: ClipSize, context: int) -> None:
+    """Raises ValueError for less than a frame, and for more prompts than so many frames have windows."""
+    if frames < 1:
+        raise ValueError(
+            f"seconds is {frames / clip.fps:g} and must be at least {1 / clip.fps:g}, one frame: leave it out for a "
+            "stream without an end."
+        )
+    new = clip.frames - context
+    windows = 1 + max(0, -(-(frames - clip.frames) // new))
+    if not (callable(prompt) or isinstance(prompt, str)) and len(prompt) > windows:
+        least = (clip.frames + (len(prompt) - 2) * new + 1) / clip.fps
+        raise ValueError(
+            f"{len(prompt)} prompts have a window each, and {frames / clip.fps:g} s have {windows}: give fewer, or at "
+            f"least {least:g} s."
+        )
 
 
 def _words(prompt: Words, window: int) -> Callable[[], str]:
