@@ -1,4 +1,4 @@
-"""Convolutions of a clip whose frames lie on different devices, and their gradients, are those of one."""
+"""Convolutions of a clip whose frames and rows lie on different devices, and their gradients, are those of one."""
 
 import functools
 import re
@@ -23,17 +23,29 @@ CONVOLUTIONS = {
 }
 
 
+# Devices, frames and rows of a clip, and how many of each one device has.
+PARTS = [
+    ({"context": 4, "tensor": 2}, (9, 8), (3, 4)),
+    ({"context": 4, "tensor": 2}, (3, 16), (3, 2)),
+    ({"context": 4, "tensor": 2}, (1, 12), (1, 3)),
+    ({"fsdp": 2, "tensor": 4}, (9, 8), (9, 2)),
+    ({"context": 8}, (9, 6), (2, 6)),
+    ({"context": 8}, (3, 6), (3, 6)),
+]
+
+
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-@pytest.mark.parametrize("axes", [{"context": 4, "tensor": 2}, {"context": 8}], ids=str)
-def test_a_convolution_of_parts_is_that_of_the_whole(name, axes):
+@pytest.mark.parametrize(("axes", "size", "own"), PARTS, ids=str)
+def test_a_convolution_of_parts_is_that_of_the_whole(name, axes, size, own):
     convolve, shape = CONVOLUTIONS[name]
     rng, mesh = np.random.default_rng(0), make_mesh(MeshConfig(data=1, **axes))
-    x, kernel = (rng.standard_normal(size, np.float32) for size in ((2, 9, 8, 6, 4), shape))
+    x, kernel = (rng.standard_normal(n, np.float32) for n in ((2, *size, 6, 4), shape))
 
     def value_and_gradients(x, kernel):
         def loss(x, kernel):
-            y = lay_out(convolve(lay_out(x), kernel))
-            return jnp.sum(jnp.sin(y)), y
+            x = lay_out(x)
+            y = lay_out(convolve(x, kernel))
+            return jnp.sum(jnp.square(y)), (x, y)
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x, kernel)
 
@@ -41,10 +53,12 @@ def test_a_convolution_of_parts_is_that_of_the_whole(name, axes):
         with spread(mesh):
             return value_and_gradients(x, kernel)
 
-    whole, cut = jax.jit(value_and_gradients)(x, kernel), jax.jit(of_parts)(x, kernel)
+    program = jax.jit(of_parts).lower(x, kernel).compile()
+    whole, cut = jax.jit(value_and_gradients)(x, kernel), program(x, kernel)
     for a, b in zip(jax.tree.leaves(cut), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
-    assert len(cut[0][1].sharding.device_set) == 8
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max(initial=0))
+    clips = 2 // axes.get("fsdp", 1)
+    assert f"f32[{clips},{','.join(map(str, own))},6,4]" in program.as_text()
 
 
 def test_tokens_stay_where_they_are_while_levels_steer_them():
