@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sora_jax.ops.layout import is_cut
+from sora_jax.ops.layout import convolve_frames, is_cut
 from sora_jax.typing import Array, Float, typed
 
 _2D = ("NHWC", "HWIO", "NHWC")
@@ -26,42 +26,16 @@ def conv2d(
     padding: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
 ) -> Float[Array, "b t h2 w2 d"]:
     """The same 2-D convolution of every frame; `padding` is ((top, bottom), (left, right))."""
-    return (_conv2d_of_parts if is_cut() else _conv2d)(x, kernel, stride, padding)
+    rows, columns = padding
 
+    def convolve(x, kernel, rows):
+        b, t = x.shape[:2]
+        y = lax.conv_general_dilated(
+            x.reshape(b * t, *x.shape[2:]), kernel, (stride, stride), (rows, columns), dimension_numbers=_2D
+        )
+        return y.reshape(b, t, *y.shape[1:])
 
-def _conv2d(x, kernel, stride, padding):
-    b, t = x.shape[:2]
-    y = lax.conv_general_dilated(
-        x.reshape(b * t, *x.shape[2:]), kernel, (stride, stride), padding, dimension_numbers=_2D
-    )
-    return y.reshape(b, t, *y.shape[1:])
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv2d_of_parts(x, kernel, stride, padding):
-    """`conv2d` where frames lie on several devices. There XLA (jax 0.10.2) gets the kernel's gradient wrong, so that it
-    is made of matrix products, one for each pixel of the window."""
-    return _conv2d(x, kernel, stride, padding)
-
-
-def _parts_forward(x, kernel, stride, padding):
-    return _conv2d(x, kernel, stride, padding), (x, kernel)
-
-
-def _parts_backward(stride, padding, saved, dy):
-    x, kernel = saved
-    (dx,) = jax.linear_transpose(lambda x: _conv2d(x, kernel, stride, padding), x)(dy)
-    x = jnp.pad(x, ((0, 0), (0, 0), *padding, (0, 0)))
-    (kh, kw), (h, w) = kernel.shape[:2], ((n - 1) * stride + 1 for n in dy.shape[2:4])
-    dw = [
-        jnp.einsum("bthwc,bthwd->cd", x[:, :, i : i + h : stride, j : j + w : stride], dy)
-        for i in range(kh)
-        for j in range(kw)
-    ]
-    return dx, jnp.stack(dw).reshape(kernel.shape)
-
-
-_conv2d_of_parts.defvjp(_parts_forward, _parts_backward)
+    return convolve_frames(convolve, x, kernel, rows, stride)
 
 
 @typed

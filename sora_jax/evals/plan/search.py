@@ -63,8 +63,10 @@ def _meshes(devices: int, heads: int) -> Iterator[tuple[int, int, int, int]]:
 
 def _training(run, topology: Topology) -> Iterator[Choice]:
     vae = isinstance(run, VAERun)
-    for data, fsdp, context, tensor in _meshes(topology.devices, 1 if vae else run.model.dit.heads):
-        if data % topology.slices or (vae and context > 1):
+    meshes = _meshes(topology.devices, 1 if vae else run.model.dit.heads)
+    # Nothing is guessed of an autoencoder: whole clips come before cut ones, which exchange rows and frames.
+    for data, fsdp, context, tensor in sorted(meshes, key=lambda mesh: mesh[2]) if vae else meshes:
+        if data % topology.slices:
             continue
         mesh = MeshConfig(data=data, fsdp=fsdp, context=context, tensor=tensor, attention=run.mesh.attention)
         parts = [n for n in range(1, MOST_PARTS + 1) if run.batch_size % (n * data * fsdp) == 0]

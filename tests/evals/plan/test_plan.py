@@ -135,6 +135,13 @@ def test_choices_keep_the_batch_and_the_devices():
         assert choice.of(RUN).batch_size == RUN.batch_size
 
 
+def test_an_autoencoder_s_clips_are_cut_last():
+    run = load_work(EXPERIMENTS / "train" / "playground_vae.py")
+    contexts = [choice.mesh.context for choice in choices(dataclasses.replace(run, batch_size=4), EIGHT)]
+    assert contexts == sorted(contexts)
+    assert set(contexts) == {2, 4, 8}
+
+
 def test_slices_are_crossed_by_the_data_axis_alone():
     run = load_work(EXPERIMENTS / "train" / "wan2_1_14b_720p.py")
     found = choices(run, parse_topology("2xv5p:4x4x4"))
