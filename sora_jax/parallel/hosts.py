@@ -53,8 +53,8 @@ def gather(value: Any) -> list[Any]:
 
 
 class Meeting:
-    """Where the processes of a run wait for one another, so that one that hangs can be named, and what stops one of them
-    stops all, with its reason.
+    """Where the processes of a run wait for one another, so that one that hangs can be named, and what stops one of
+    them stops all, with its reason.
 
     Made by all processes together; `wait` is called by all of them equally often, and so is `background`.
     """

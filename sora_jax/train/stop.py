@@ -55,8 +55,10 @@ class StopRequests:
         return multihost_utils.reached_preemption_sync_point(step) if jax.process_count() > 1 else self.asked
 
     def took(self, step: float, save: float) -> None:
-        """Says once that a stop may take longer than NOTICE, of a run whose step and checkpoint took so many seconds: at
-        the signal one step may be at work and the next sent off, and a state is whole only where both have ended."""
+        """Says once that a stop may take longer than NOTICE, of a run whose step and checkpoint took so many seconds.
+
+        At the signal one step may be at work and the next sent off, and a state is whole only where both have ended.
+        """
         most = 2 * step + save
         if most <= NOTICE or self._warned:
             return
@@ -64,8 +66,8 @@ class StopRequests:
         if jax.process_index() == 0:
             print(
                 f"sora-jax: a step takes {step:.3g} s and a checkpoint {save:.3g} s, so a stop by signal may take "
-                f"{most:.0f} s, and a machine is often gone after {NOTICE:g} s: have the platform give longer notice, or "
-                "lose less by a smaller --checkpoint-every.",
+                f"{most:.0f} s, and a machine is often gone after {NOTICE:g} s: have the platform give longer notice, "
+                "or lose less by a smaller --checkpoint-every.",
                 file=sys.stderr,
             )
 

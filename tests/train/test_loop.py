@@ -134,7 +134,7 @@ def test_a_full_disk_stops_the_run_and_the_checkpoint_before_is_gone_on_from(tmp
 
     width = 2**15  # 512 KB, which can't be compressed
     try:
-        with pytest.raises(OSError, match="checkpoint of step 4 .*File too large.*that of step 2 is whole"):
+        with pytest.raises(OSError, match=r"checkpoint of step 4 .*File too large.*that of step 2 is whole"):
             run(tmp_path / "run", 8, config, fill, width=width)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,5 +1,5 @@
-"""A denoiser's run that was killed and goes on is the run that never stopped, to the bit: with Muon, accumulated batches,
-several sizes, random captions and noise."""
+"""A denoiser's run that was killed and goes on is the run that never stopped, to the bit: with Muon, accumulated
+batches, several sizes, captions left out at random, and noise."""
 
 import dataclasses
 import json
@@ -40,7 +40,9 @@ def test_a_denoiser_s_run_goes_on_to_the_bit(tmp_path):
         return run_dit(run, tmp_path / name, **given)
 
     def losses(name):
-        return [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
 
     whole = train("whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")

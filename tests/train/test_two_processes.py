@@ -168,7 +168,9 @@ def test_one_that_hangs_is_named_by_the_other(tmp_path):
     assert second["evaluating"].startswith(f"{named(0)} didn't come to step 2 within 5 s")
     where = "the end of reading the checkpoint of step 4"
     assert first["restoring"].startswith(f"{named(1)} didn't come to {where} within 5 s")
-    assert f"couldn't be written to {tmp_path / 'saving'} ({named(1)} didn't write its part" in first["saving"]
+    assert (
+        f"couldn't be written to {tmp_path / 'saving'} ({named(1)} didn't write its part" in first["saving"]
+    )
 
 
 @pytest.mark.slow

@@ -206,7 +206,9 @@ def mended(folder):
     damage(folder / "damaged" / "checkpoints" / "8")
     found["damaged"] = to_the_end("damaged")
     checkpoints = folder / "full" / "checkpoints"
-    found["full"] = told(folder / "full", 14, source=Filling(checkpoints / "4"), checkpoint_every=4, width=256)
+    found["full"] = told(
+        folder / "full", 14, source=Filling(checkpoints / "4"), checkpoint_every=4, width=256
+    )
     room(resource.RLIM_INFINITY)
     found["left"] = sorted(path.name for path in checkpoints.iterdir() if path.name.isdigit())
     found["full and again"] = to_the_end("full")
