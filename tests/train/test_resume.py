@@ -6,11 +6,12 @@ import json
 import shutil
 
 import chex
+import jax
 import pytest
 import tiny_model
 
 from sora_jax.data.sources import DataConfig
-from sora_jax.parallel import MeshConfig
+from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train.dit import DiTRun, Size, run_dit
 from sora_jax.train.optimizer import OptimizerConfig
 
@@ -20,7 +21,7 @@ RUN = DiTRun(
     data=DataConfig(count=24, height=16, width=16, frames=5),
     sizes=(Size(frames=1, share=0.5, batch_size=8, count=24),),
     optimizer=OptimizerConfig(name="muon", learning_rate=1e-2, warmup_steps=0),
-    mesh=MeshConfig(data=1, fsdp=4, context=2),
+    mesh=MeshConfig(data=1, fsdp=2),
     steps=6,
     batch_size=8,
     accumulate=2,
@@ -31,7 +32,8 @@ RUN = DiTRun(
 
 
 @pytest.mark.slow
-def test_a_denoiser_s_run_goes_on_to_the_bit(tmp_path):
+def test_a_denoiser_s_run_goes_on_to_the_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("sora_jax.train.dit.make_mesh", lambda config: make_mesh(config, jax.devices()[:2]))
     made = tiny_model.checkpoint()
 
     def train(name):

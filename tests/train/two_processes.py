@@ -289,7 +289,6 @@ def denoiser(folder, name, devices=None):
 
 MESHES = {
     "data and fsdp": {"data": 2, "fsdp": 2},
-    "fsdp and context": {"data": 1, "fsdp": 2, "context": 2},
     "context": {"data": 1, "context": 4},
 }
 TASKS = {"everything": everything, "mended": mended, "hung": hung, "on_meshes": on_meshes}
