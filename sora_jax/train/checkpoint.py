@@ -9,6 +9,7 @@ import contextlib
 import json
 import shutil
 import sys
+import time
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
 
-from sora_jax.parallel.hosts import gather
+from sora_jax.parallel.hosts import Meeting, gather
 from sora_jax.train import workdir
 from sora_jax.train.state import TrainState
 from sora_jax.typing import Array
@@ -31,10 +32,11 @@ class Checkpoints:
     """The checkpoints under `folder`, of which the newest `keep` stay, and those of every `keep_every` steps (0: no
     others). `config` is the run's resolved config; one folder holds one config (`workdir.keep_config`).
 
-    A context manager: it is left when what was started is on disk.
+    A context manager: it is left when what was started is on disk. `meeting` is that of the run's processes: what one
+    of them can't write or read, none counts as written or takes.
 
     Raises ValueError if `folder` was made with another config, naming the fields that differ. Fields in `may_change`
-    (top-level names, such as `steps`) don't count. So it does if another process trains in `folder`.
+    (top-level names, such as `steps`) don't count. So it does if another run trains in `folder`.
     """
 
     def __init__(
@@ -46,19 +48,31 @@ class Checkpoints:
         keep_every: int = 0,
         may_change: tuple[str, ...] = (),
         defaults: dict[str, Any] | None = None,
+        meeting: Meeting | None = None,
     ):
         self._folder = folder = folder.absolute()
+        self._meeting = meeting = meeting or Meeting(3600.0)
         folder.mkdir(parents=True, exist_ok=True)
         self._waiter = ThreadPoolExecutor(1)
         self._saving: tuple[int, Future] | None = None
-        self._lock = workdir.lock(folder) if jax.process_index() == 0 else None
+        self.seconds: float | None = None
+        """What the last save took in the background."""
+        self._lock, refused = None, None
         try:
+            self._lock = workdir.lock(folder) if jax.process_index() == 0 else None
             workdir.keep_config(folder, config, defaults or {}, may_change)
-        except ValueError:
+        except ValueError as error:
+            refused = error
             self._unlock()
-            raise
+        meeting.wait("the run's folder", refused)
+        background = ocp.options.AsyncOptions(
+            timeout_secs=max(1, int(meeting.timeout)), barrier_sync_fn=meeting.background
+        )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every or None, enable_async_checkpointing=True
+            max_to_keep=keep,
+            keep_period=keep_every or None,
+            enable_async_checkpointing=True,
+            async_options=background,
         )
         self._manager = ocp.CheckpointManager(folder / "checkpoints", options=options)
 
@@ -80,37 +94,50 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data_state: dict[str, Any]) -> None:
-        """Starts a save in the background; the one before it is finished first. Raises as `check` does."""
+        """Starts a save in the background; the one before it is finished first.
+
+        Raises OSError if either can't be written, saying why.
+        """
         step = int(state.step)
         if step == self.newest:
             return
-        self.check(wait=True)
+        self._finish()
         about = {**data_state, "checksum": [int(checksum(state)), _checksum_of_json(data_state)]}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(about))
         try:
             self._manager.save(step, args=items, force=True)
         except Exception as error:
             raise self._unwritten(step, error) from error
-        self._saving = step, self._waiter.submit(self._manager.wait_until_finished)
+        self._saving = step, self._waiter.submit(self._wait)
 
-    def check(self, wait: bool = False) -> None:
-        """Raises OSError if the save in the background failed, saying why; with `wait` it is waited for."""
+    def _wait(self) -> None:
+        began = time.monotonic()
+        self._manager.wait_until_finished()
+        self.seconds = time.monotonic() - began
+
+    def failure(self, wait: bool = False) -> OSError | None:
+        """Why the save in the background failed, if it did; with `wait` it is waited for."""
         if self._saving is None or not (wait or self._saving[1].done()):
-            return
+            return None
         (step, saving), self._saving = self._saving, None
-        try:
-            saving.result()
-        except Exception as error:
-            raise self._unwritten(step, error) from error
+        error = saving.exception()
+        return None if error is None else self._unwritten(step, error)
 
-    def _unwritten(self, step: int, error: Exception) -> OSError:
+    def _finish(self) -> None:
+        if error := self.failure(wait=True):
+            raise error
+
+    def _unwritten(self, step: int, error: BaseException) -> OSError:
         names = (path.name for path in (self._folder / "checkpoints").iterdir())
         older = [int(name) for name in names if name.isdigit() and int(name) != step]
         left = f"that of step {max(older)} is whole" if older else "there is none before it"
-        return OSError(
-            f"the checkpoint of step {step} couldn't be written to {self._folder} ({_brief(error)}): {left}; make "
-            "room there and give the same command again."
+        mend = "look at that process's log" if isinstance(error, TimeoutError) else "make room there"
+        unwritten = OSError(
+            f"the checkpoint of step {step} couldn't be written to {self._folder} ({_brief(error)}): {left}; {mend} "
+            "and give the same command again."
         )
+        unwritten.__cause__ = error
+        return unwritten
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The newest checkpoint that is whole, on the shardings of `like` (arrays or ShapeDtypeStructs with shardings):
@@ -122,6 +149,7 @@ class Checkpoints:
         reasons: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             found, reason = self._read(step, like)
+            self._meeting.wait(f"the end of reading the checkpoint of step {step}")
             reason = next(filter(None, gather(reason)), None)  # what one process can't read, none takes
             if reason is None:
                 state, data_state, sums = found
@@ -166,9 +194,9 @@ class Checkpoints:
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits until what was started is on disk. Raises as `check` does."""
+        """Waits until what was started is on disk. Raises OSError if it couldn't be written, saying why."""
         try:
-            self.check(wait=True)
+            self._finish()
             self._manager.close()
         finally:
             self._unlock()
@@ -225,7 +253,7 @@ def _checksum_of_json(value: Any) -> int:
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     """Its first line, without the middle where it is long: paths are there, and the cause at the end."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = lines[0].rstrip(".")

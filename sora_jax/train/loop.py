@@ -50,8 +50,8 @@ class LoopConfig:
     skip: Skip = Skip()
     """Which steps are passed over, since their loss or gradient isn't finite or is many times the usual."""
     host_timeout: float = 1800.0
-    """Seconds that the processes of a run wait for one another before each step; then the missing are named. The first
-    alone draws samples, while the others wait."""
+    """Seconds that the processes of a run wait for one another before each step, and for each one's part of a
+    checkpoint; then the missing are named. The first alone draws samples, while the others wait."""
 
     @property
     def averaged(self) -> bool:
@@ -133,8 +133,10 @@ def train(
     process's part of each batch, and `attention` says how tokens meet that are cut over the mesh's context axis.
 
     Raises ValueError for another run's folder, when more steps were skipped than `config.skip` bears, and when another
-    process doesn't come to a step; OSError when a checkpoint can't be written. The newest checkpoint stays whole.
+    process doesn't come to a step, or to a checkpoint's writing or reading; OSError when a process can't write its part
+    of a checkpoint, in all of them. The newest checkpoint stays whole.
     """
+    meeting = Meeting(config.host_timeout)
     checkpoints = Checkpoints(
         workdir,
         resolved,
@@ -142,6 +144,7 @@ def train(
         keep_every=config.keep_every,
         may_change=MAY_CHANGE,
         defaults=defaults_of(config),
+        meeting=meeting,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
     past = None
@@ -159,8 +162,7 @@ def train(
     # The devices of one process share its CPU.
     peak = matmul_peak() * mesh.size / jax.local_device_count() if jax.default_backend() == "cpu" else None
     pending, flops = None, Flops(step_fn)
-    clock, means = Clock(), Means()
-    meeting = Meeting(config.host_timeout)
+    clock, means, stop = Clock(), Means(), StopRequests()
 
     def report(
         step: int, values: dict[str, jax.Array], examples: Any, show: Callable[[int, float], None]
@@ -178,23 +180,25 @@ def train(
         rates = clock.read(step)
         if rates:
             rates["flops_per_second"] = flops.a_step() * rates["steps_per_second"]
+            if checkpoints.seconds is not None:
+                stop.took(1 / rates["steps_per_second"], checkpoints.seconds)
             if peak:
                 rates["share_of_peak"] = rates["flops_per_second"] / peak
         if metrics:
             metrics.write(step, {**values, **rates})
 
-    def save() -> None:
+    def save(step: int) -> None:
+        meeting.wait(f"the checkpoint of step {step}")
         checkpoints.save(state, {**data.get_state(), "recent": recent.to_json()})
 
-    with checkpoints, StopRequests() as stop, _progress_bar(start, config.steps) as show:
+    with checkpoints, stop, _progress_bar(start, config.steps) as show:
         for step in range(start + 1, config.steps + 1):
             with clock.waiting():
                 batch = dict(next(data))
             examples = batch.pop("index", None)
             batch = place_batch(batch, mesh)
             flops.add(state, recent, batch, key, frozen)
-            checkpoints.check()
-            meeting.wait(f"step {step}")
+            meeting.wait(f"step {step}", checkpoints.failure())
             with jax.transfer_guard("disallow"):
                 state, recent, values = compiled_step(state, recent, batch, key, frozen)
             if pending:
@@ -208,14 +212,14 @@ def train(
             drawing = evaluate is not None and config.sample_every > 0 and (step == config.steps or due)
             # Of several processes, the one that draws can't be interrupted when it is taken away.
             if last or step % config.checkpoint_every == 0 or (drawing and jax.process_count() > 1):
-                save()
+                save(step)
             if drawing and evaluate:
                 figures = stop.unless_asked(functools.partial(_on_first_process, evaluate, state, step))
                 if figures and metrics:
                     metrics.write(step, figures)
                 clock.pause()
                 if stop.asked:
-                    save()
+                    save(step)
                     last = True
             if last:
                 break

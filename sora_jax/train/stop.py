@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,6 +10,10 @@ import jax
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+
+NOTICE = 30.0
+"""Seconds between the signal and the end of a machine: what spot machines of Google's give
+(cloud.google.com/compute/docs/instances/preemptible)."""
 
 
 class _Interrupted(BaseException):
@@ -26,6 +31,7 @@ class StopRequests:
         """Whether this process was told to stop; of several, `at` alone knows."""
         self._interruptible = False
         self._previous = {}
+        self._warned = False
 
     def __enter__(self) -> "StopRequests":
         if jax.process_count() == 1:
@@ -47,6 +53,23 @@ class StopRequests:
     def at(self, step: int) -> bool:
         """Whether to stop after this step."""
         return multihost_utils.reached_preemption_sync_point(step) if jax.process_count() > 1 else self.asked
+
+    def took(self, step: float, save: float) -> None:
+        """Says once that a stop may take longer than NOTICE, of a run whose step and checkpoint took so many seconds.
+
+        At the signal one step may be at work and the next sent off, and a state is whole only where both have ended.
+        """
+        most = 2 * step + save
+        if most <= NOTICE or self._warned:
+            return
+        self._warned = True
+        if jax.process_index() == 0:
+            print(
+                f"sora-jax: a step takes {step:.3g} s and a checkpoint {save:.3g} s, so a stop by signal may take "
+                f"{most:.0f} s, and a machine is often gone after {NOTICE:g} s: have the platform give longer notice, "
+                "or lose less by a smaller --checkpoint-every.",
+                file=sys.stderr,
+            )
 
     def unless_asked(self, work: Callable[[], T]) -> T | None:
         """What `work()` gives; it is left at once, and None given, when a request comes to this process alone."""

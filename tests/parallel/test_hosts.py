@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from sora_jax.parallel import MeshConfig, data_host, make_mesh, place_batch, start
+from sora_jax.parallel.hosts import Meeting
 
 
 def test_one_process_alone_starts_nothing(monkeypatch):
@@ -46,6 +47,13 @@ def test_others_that_can_t_be_found_are_one_sentence(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(ValueError, match="set JAX_COORDINATOR_ADDRESS"):
         start(distributed=True)
+
+
+def test_a_process_alone_waits_for_none_and_its_error_is_raised():
+    meeting = Meeting(1.0)
+    meeting.wait("step 1")
+    with pytest.raises(OSError, match="no room"):
+        meeting.wait("step 2", OSError("no room"))
 
 
 def test_a_batch_lies_over_data_and_fsdp():

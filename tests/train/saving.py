@@ -32,11 +32,12 @@ def main(folder: Path, full: int = 0):
         for step in range(1, 100_000):
             print(step, flush=True)
             if step == full:
-                checkpoints.check(wait=True)
+                checkpoints.failure(wait=True)
                 full_disk()
             checkpoints.save(state_of(step), {"next_index": step})
             while step == full:  # as the loop does before each step
-                checkpoints.check()
+                if error := checkpoints.failure():
+                    raise error
                 time.sleep(0.01)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import time
 
@@ -19,6 +20,7 @@ from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.train.checkpoint import Checkpoints, sampled_params
 from sora_jax.train.loop import Clock, LoopConfig, train
 from sora_jax.train.state import initial_state
+from sora_jax.train.stop import StopRequests
 from sora_jax.train.workdir import defaults_of
 
 
@@ -37,11 +39,11 @@ def jitter(example, rng):
 
 
 def loss_fn(params, batch, key):
-    noise = jax.random.normal(key, batch["x"].shape)
-    return jnp.mean(jnp.square(batch["x"] / 37.0 @ params["w"] - noise)), {}
+    found = batch["x"] / 37.0 @ params["w"]
+    return jnp.mean(jnp.square(found - jax.random.normal(key, found.shape))), {}
 
 
-def run(folder, steps, config=None, evaluate=None, source=None):
+def run(folder, steps, config=None, evaluate=None, source=None, width=4):
     config = config or LoopConfig(
         steps=steps, batch_size=8, checkpoint_every=100, log_every=1, sample_every=1
     )
@@ -49,7 +51,8 @@ def run(folder, steps, config=None, evaluate=None, source=None):
     axes = ("embed", "mlp")
 
     def init():
-        return {"w": nn.with_logical_partitioning(nn.initializers.normal(), axes)(jax.random.key(0), (4, 4))}
+        normal = nn.with_logical_partitioning(nn.initializers.normal(), axes)
+        return {"w": normal(jax.random.key(0), (4, width))}
 
     state, shardings = initial_state(init, tx, mesh, averaged=config.averaged)
     return train(
@@ -116,6 +119,43 @@ def test_sigterm_stops_with_a_checkpoint(tmp_path):
     whole = run(tmp_path / "whole", 6)
     resumed = run(tmp_path / "run", 6)
     chex.assert_trees_all_equal(whole.params, resumed.params)
+
+
+def test_a_full_disk_stops_the_run_and_the_checkpoint_before_is_gone_on_from(tmp_path):
+    config = LoopConfig(steps=8, batch_size=8, checkpoint_every=2, log_every=1, sample_every=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(state, step):
+        if step == 3:
+            while not (tmp_path / "run" / "checkpoints" / "2").exists():
+                time.sleep(0.01)
+            # Writers are told of a file that is too large as of a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, limits[1]))
+
+    width = 2**15  # 512 KB, which can't be compressed
+    try:
+        with pytest.raises(OSError, match=r"checkpoint of step 4 .*File too large.*that of step 2 is whole"):
+            run(tmp_path / "run", 8, config, fill, width=width)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resumed = run(tmp_path / "run", 8, config, width=width)
+    chex.assert_trees_all_equal(resumed, run(tmp_path / "whole", 8, config, width=width))
+
+
+def test_a_run_too_slow_to_stop_in_time_says_so_once(tmp_path, monkeypatch, capsys):
+    config = LoopConfig(steps=5, batch_size=8, checkpoint_every=1, log_every=1, sample_every=0)
+    run(tmp_path / "quick", 5, config)
+    assert "longer notice" not in capsys.readouterr().err
+    monkeypatch.setattr("sora_jax.train.stop.NOTICE", 0.0)
+    run(tmp_path / "slow", 5, config)
+    assert capsys.readouterr().err.count("have the platform give longer notice") == 1
+
+
+def test_two_steps_and_a_checkpoint_are_what_a_stop_may_take(capsys):
+    StopRequests().took(14.0, 2.0)
+    assert not capsys.readouterr().err
+    StopRequests().took(18.0, 5.0)
+    assert "a stop by signal may take 41 s" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_config_is_refused(tmp_path):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import two_processes
-from two_processes import STEPS, Numbers
+from two_processes import STEPS, Numbers, jitter
 
 from sora_jax.data.pipeline import batches
 from sora_jax.parallel.hosts import missing
@@ -22,7 +22,7 @@ LONG = 600  # seconds, for a machine that is busy with something else
 
 
 @contextlib.contextmanager
-def started(*arguments):
+def started(*arguments, devices=1):
     """The script in two processes that know of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -31,7 +31,8 @@ def started(*arguments):
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
         "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": "2",
@@ -53,9 +54,9 @@ def started(*arguments):
             process.kill()
 
 
-def to_the_end(folder):
+def to_the_end(folder, task="everything", devices=1):
     """What both processes found, run to their end; fails with what they printed if one fails."""
-    with started(folder) as processes:
+    with started(folder, task, devices=devices) as processes:
         said = [process.communicate(timeout=LONG)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     return [json.loads((folder / f"{i}.json").read_text()) for i in range(2)]
@@ -76,6 +77,10 @@ def kill(folder, step, lag, first):
             time.sleep(0.002)
         processes[first].kill()
         time.sleep(lag)
+
+
+def named(process):
+    return f"process {process} on {socket.gethostname()}"
 
 
 def figures(folder):
@@ -103,7 +108,7 @@ def test_two_processes_are_one_run(tmp_path):
     assert [step for step, *_ in figures(tmp_path / "whole")] == list(range(1, STEPS + 1))
 
     # The loss is of both processes' examples, and theirs are those of one process.
-    alone = batches(Numbers(), batch_size=8, seed=1)
+    alone = batches(Numbers(), batch_size=8, seed=1, random_maps=[jitter])
     for _, _, mean in figures(tmp_path / "whole"):
         np.testing.assert_allclose(mean, next(alone)["x"].mean(), rtol=1e-6)
 
@@ -127,9 +132,56 @@ def test_two_processes_are_one_run(tmp_path):
     evaluated = (tmp_path / "parts" / "metrics.jsonl").read_text()
     assert '"ema_entries": 16.0' in evaluated
 
-    # The one that hung is named.
-    name = f"process 1 on {socket.gethostname()}"
-    assert first["hung"].startswith(f"{name} didn't come to step 1 within 1 s")
+
+@pytest.mark.slow
+def test_what_fails_in_one_process_of_two_costs_no_bit(tmp_path):
+    alone = two_processes.run(tmp_path / "grown", 6, devices=jax.devices()[:2])
+    processes = to_the_end(tmp_path, "mended")
+
+    # Two go on from what one left, with the examples that come next.
+    examples = batches(Numbers(), batch_size=8, seed=1, random_maps=[jitter])
+    assert [step for step, *_ in figures(tmp_path / "grown")] == list(range(1, 15))
+    for _, _, mean in figures(tmp_path / "grown"):
+        np.testing.assert_allclose(mean, next(examples)["x"].mean(), rtol=1e-6)
+    for process in processes:
+        assert process["grown from"] == {"bits": alone["bits"], "next": 6}
+        np.testing.assert_allclose(process["grown"]["own"], process["alike"]["own"], rtol=1e-5)
+
+        # What one can't read, neither takes.
+        assert process["damaged"] == process["whole"]
+
+        # What one can't write stops both, with the reason.
+        assert "the checkpoint of step 8 couldn't be written to " in process["full"]
+        assert "that of step 4 is whole; make room there" in process["full"]
+        assert process["left"] == ["4"]
+        assert process["full and again"] == process["whole"]
+        assert "File too large" in process["full"]
+        assert "another run is training in " in process["another's"]
+    assert named(1) in processes[0]["full"]
+    assert processes[1]["another's"].startswith(named(0))
+    assert (tmp_path / "damaged" / "damaged-8").is_dir()
+
+
+@pytest.mark.slow
+def test_one_that_hangs_is_named_by_the_other(tmp_path):
+    first, second = to_the_end(tmp_path, "hung")
+    assert first["reading data"].startswith(f"{named(1)} didn't come to step 1 within 5 s")
+    assert second["evaluating"].startswith(f"{named(0)} didn't come to step 2 within 5 s")
+    where = "the end of reading the checkpoint of step 4"
+    assert first["restoring"].startswith(f"{named(1)} didn't come to {where} within 5 s")
+    assert (
+        f"couldn't be written to {tmp_path / 'saving'} ({named(1)} didn't write its part" in first["saving"]
+    )
+
+
+@pytest.mark.slow
+def test_a_denoiser_on_meshes_across_processes_is_as_in_one(tmp_path):
+    to_the_end(tmp_path, "on_meshes", devices=2)
+    for name in two_processes.MESHES:
+        alone = jax.tree.leaves(two_processes.denoiser(tmp_path / f"alone, {name}", name, jax.devices()[:4]))
+        with np.load(tmp_path / f"{name}.npz") as found:
+            for i, leaf in enumerate(alone):
+                np.testing.assert_allclose(found[f"arr_{i}"], leaf, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
