@@ -196,10 +196,11 @@ def text_encoder(run: FineTuneRun, params: Any, tokenize: Tokenize, mesh: Mesh) 
 def clip_encoder(run: FineTuneRun, params: Any, mesh: Mesh) -> Callable[[np.ndarray], np.ndarray]:
     """Clips to latents, as `latent_encoder`; the VAE is cut over `mesh`, and so are the clips."""
     vae, side = VAE(run.model.vae, jnp.dtype(run.dtype)), run.model.vae.spatial_factor
+    smallest = jnp.zeros((1, 1 + run.model.vae.temporal_factor, side, side, 3))
 
     @functools.cache
     def encoder() -> Callable[[np.ndarray], np.ndarray]:
-        boxed = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, 1, side, side, 3)))["params"]
+        boxed = jax.eval_shape(vae.init, jax.random.key(0), smallest)["params"]
         return latent_encoder(vae, jax.device_put(params, shardings(boxed, mesh)), mesh)
 
     return lambda video: encoder()(video)
