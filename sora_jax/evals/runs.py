@@ -17,20 +17,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from sora_jax.data.clips import Prepared
 from sora_jax.data.sources import DataConfig, caption_map, kept_apart, open_source
 from sora_jax.media import Clip, contact_sheet, psnr
 from sora_jax.models.config import ModelConfig, from_json, vae_from_json
 from sora_jax.models.dit_axes import latent_maps, turned
 from sora_jax.models.lora import LoRAConfig, apply_lora
 from sora_jax.models.tokenizer import Tokenizer, train_tokenizer
-from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.models.vae import VAE, VAEConfig, to_float
 from sora_jax.models.vae_axes import reduce_latents
 from sora_jax.train.checkpoint import sampled_params
 from sora_jax.train.dit import DiTRun, latent_encoder, run_dit
 from sora_jax.train.finetune import FineTuneRun, lora_init, prepare_clips, run_finetune
 from sora_jax.train.state import TrainState
-from sora_jax.train.vae import VAERun, run_vae, to_float
+from sora_jax.train.vae import VAERun, run_vae
 from sora_jax.weights import Checkpoint, TensorFile, find, load, save, save_lora, write_files, write_tensors
 from sora_jax.weights.fingerprint import fingerprint
 from sora_jax.weights.lora_files import FILE_NAMES, written_names
@@ -334,22 +336,7 @@ def _model_of(run: FineTuneRun, found: ModelConfig) -> ModelConfig:
 
 
 def _run_finetune(experiment: FineTuneRun, workdir: Path) -> TrainState:
-    from rich.progress import track
-
-    checkpoint = load(experiment.start_from)
-    experiment = dataclasses.replace(experiment, model=_model_of(experiment, checkpoint.config))
-    if experiment.lora:
-        # What can't be exported is refused before it is trained.
-        written_names(sorted(jax.eval_shape(lora_init(experiment))))
-    prints = {network: fingerprint(params) for network, params in checkpoint.params.items()}
-    prepared = prepare_clips(
-        experiment,
-        workdir,
-        checkpoint.params,
-        checkpoint.tokenizer,
-        {network: prints[network] for network in ("vae", "text")},
-        progress=lambda items, label: track(items, description=label),
-    )
+    experiment, prepared = _prepared(experiment, workdir)
     for sentence in prepared.skipped[:SHOWN]:
         print(f"left out: {sentence}", file=sys.stderr)
     if prepared.skipped:
@@ -357,26 +344,54 @@ def _run_finetune(experiment: FineTuneRun, workdir: Path) -> TrainState:
     return run_finetune(
         experiment,
         workdir,
-        params=checkpoint.params,
+        denoiser=functools.partial(_read_denoiser, experiment.start_from),
         prepared=prepared,
-        fingerprint=prints["dit"],
-        evaluate=functools.partial(show_finetune, experiment, workdir, checkpoint),
+        evaluate=functools.partial(show_finetune, experiment, workdir),
     )
 
 
-def show_finetune(
-    experiment: FineTuneRun, workdir: Path, checkpoint: Checkpoint, state: TrainState, step: int
-) -> None:
-    """The EMA as an adapter's file, or as a whole model, and a sheet of the run's prompts where it has some."""
+def _prepared(experiment: FineTuneRun, workdir: Path) -> tuple[FineTuneRun, Prepared]:
+    """The run with the network that its weights have, and its clips. The text encoder and the VAE are read for this
+    alone: while the denoiser trains they take no memory."""
+    from rich.progress import track
+
+    checkpoint = load(experiment.start_from, networks=("text", "vae"))
+    experiment = dataclasses.replace(experiment, model=_model_of(experiment, checkpoint.config))
+    if experiment.lora:
+        # What can't be exported is refused before it is trained.
+        written_names(sorted(jax.eval_shape(lora_init(experiment))))
+    prepared = prepare_clips(
+        experiment,
+        workdir,
+        checkpoint.params,
+        checkpoint.tokenizer,
+        {network: fingerprint(params) for network, params in checkpoint.params.items()},
+        progress=lambda items, label: track(items, description=label),
+    )
+    return experiment, prepared
+
+
+def _read_denoiser(start_from: str, mesh: Mesh) -> tuple[Any, str]:
+    """The denoiser's parameters, of which each device's part is read by itself, and their fingerprint."""
+    params = load(start_from, mesh=mesh, networks=("dit",)).params["dit"]
+    return params, fingerprint(params)
+
+
+def show_finetune(experiment: FineTuneRun, workdir: Path, state: TrainState, step: int) -> None:
+    """The EMA as an adapter's file, or as a whole model, and a sheet of the run's prompts where it has some.
+
+    What else it takes of the model that the run started from is read anew each time.
+    """
     from sora_jax.studio.pipeline import Pipeline
 
-    trained: Any = jax.device_get(state.sampled)
+    dit: Any = jax.device_get(state.sampled)
     if experiment.lora:
-        path = workdir / "weights" / FILE_NAMES[0]
-        save_lora(path, trained, experiment.lora.scale)
-        dit = apply_lora(checkpoint.params["dit"], trained, experiment.lora.scale)
-    else:
-        dit = trained
+        save_lora(workdir / "weights" / FILE_NAMES[0], dit, experiment.lora.scale)
+        if not experiment.prompts:
+            return
+    checkpoint = load(experiment.start_from, networks=None if experiment.lora else ("text", "vae"))
+    if experiment.lora:
+        dit = apply_lora(checkpoint.params["dit"], dit, experiment.lora.scale)
     config = dataclasses.replace(checkpoint.config, dit=experiment.model.dit)
     tuned = dataclasses.replace(checkpoint, config=config, params={**checkpoint.params, "dit": dit})
     if not experiment.lora:

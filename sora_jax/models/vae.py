@@ -7,17 +7,21 @@ channels first, adds averaging and repeating shortcuts (arXiv 2410.10733), and c
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
+from jax.sharding import Mesh
 
 from sora_jax.models.vae_blocks import CONV_AXES, DownLevel, MidBlock, UnitNorm, UpLevel
 from sora_jax.nn.conv import CausalConv3D, is_first_chunk
 from sora_jax.nn.linear import Linear
 from sora_jax.ops.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from sora_jax.parallel import batch_sharding, spread
 from sora_jax.typing import Array, Float, typed
 
 
@@ -272,16 +276,26 @@ def _per_channel(values, z):
     return jnp.asarray(values, z.dtype).reshape(1, 1, 1, 1, -1)
 
 
-@partial(jax.jit, static_argnames=("config", "method", "dtype"))
-def _apply_chunk(params, cache, x, config, method, dtype):
+def to_float(video):
+    """uint8 pixels -> pixels in [-1, 1], float32."""
+    return video.astype(jnp.float32) / 127.5 - 1.0
+
+
+@partial(jax.jit, static_argnames=("config", "method", "dtype", "mesh"))
+def _apply_chunk(params, cache, x, config, method, dtype, mesh):
     variables = {"params": params} | ({} if cache is None else {"cache": cache})
-    return VAE(config, dtype).apply(variables, x, method=method, mutable=["cache"])
+    x = to_float(x) if x.dtype == jnp.uint8 else x
+    with spread(mesh) if mesh else nullcontext():
+        out = VAE(config, dtype).apply(variables, x, method=method, mutable=["cache"])
+    return lax.with_sharding_constraint(out, batch_sharding(mesh)) if mesh else out
 
 
-def _chunks(params, x, config, method, starts, dtype):
+def _chunks(params, x, config, method, starts, dtype, mesh=None):
     cache = None
     for start, stop in zip(starts, [*starts[1:], x.shape[1]], strict=True):
-        out, state = _apply_chunk(params, cache, jnp.asarray(x[:, start:stop]), config, method, dtype)
+        part = x[:, start:stop]
+        part = jax.device_put(part, batch_sharding(mesh)) if mesh else jnp.asarray(part)
+        out, state = _apply_chunk(params, cache, part, config, method, dtype, mesh)
         cache = state["cache"]
         yield out
 
@@ -292,19 +306,27 @@ def _starts(latent_frames, chunk, factor):
     return [0, *(1 + i * factor for i in range(0, latent_frames - 1, chunk))]
 
 
-def encode_chunked(params, x, config: VAEConfig, chunk: int = 1, dtype: jnp.dtype = jnp.float32):
+def encode_chunked(
+    params,
+    x,
+    config: VAEConfig,
+    chunk: int = 1,
+    dtype: jnp.dtype = jnp.float32,
+    mesh: Mesh | None = None,
+):
     """`VAE.encode` with the memory of `chunk` latent frames, whatever the clip's length.
 
     Args:
-        x: pixels [b,t,h,w,3] in [-1, 1]; a NumPy array stays on the host but for the chunk at work.
+        x: pixels [b,t,h,w,3] in [-1, 1], or uint8; a NumPy array stays on the host but for the chunk at work.
         chunk: latent frames coded at a time, after the first, which is coded alone.
+        mesh: where the parameters lie; the clips are cut over its data and fsdp axes, which divide b.
 
     Returns:
         (mean, logvar), equal to the whole clip's.
     """
     latent_frames = config.latent_shape(*x.shape[1:4])[0]
     starts = _starts(latent_frames, chunk, config.temporal_factor)
-    means, logvars = zip(*_chunks(params, x, config, "encode", starts, dtype), strict=True)
+    means, logvars = zip(*_chunks(params, x, config, "encode", starts, dtype, mesh), strict=True)
     return jnp.concatenate(means, axis=1), jnp.concatenate(logvars, axis=1)
 
 

@@ -83,6 +83,12 @@ def _arranged(devices: list, sizes: list[int]) -> np.ndarray:
     return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
+def own_mesh() -> Mesh:
+    """This process's devices along fsdp, for what each process of a run computes by itself: parameters are cut over
+    them, and so is a batch."""
+    return make_mesh(MeshConfig(data=1, fsdp=-1), jax.local_devices())
+
+
 def mesh_of(shards: int, context: int = 1) -> Mesh | None:
     """The mesh of shards x context devices, for one clip at a time: `shards` cuts heads and FFN columns, `context`
     tokens. None for one device.
@@ -147,10 +153,12 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
 def place(tree: Any, shardings: Any) -> Any:
     """Host arrays that every process has alike, laid out so: each process puts its own parts, and none is sent.
 
-    (`jax.device_put` would send them all to every process, to compare them.)
+    (`jax.device_put` would send them all to every process, to compare them.) Arrays that lie so stay as they are.
     """
 
     def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(sharding, array.ndim):
+            return array
         array = np.asarray(array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

@@ -12,10 +12,11 @@ from jax.sharding import NamedSharding
 
 from sora_jax.media import Clip
 from sora_jax.models.vae import denormalize, normalize
-from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
+from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled, plan_tiles
 from sora_jax.parallel.context import Method
+from sora_jax.parallel.memory import SHARE, device_memory
 from sora_jax.studio import precision, programs
-from sora_jax.studio.memory import SHARE, device_memory, held_bytes, plan_tiles
+from sora_jax.studio.memory import held_bytes
 from sora_jax.weights import Checkpoint
 from sora_jax.weights.lora_files import load_loras
 

@@ -4,6 +4,7 @@ Every latent frame has its own noise level (diffusion forcing, arXiv 2407.01392)
 caption is left out now and then, so that the model can be guided (arXiv 2207.12598). Latents come from a cache.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -15,6 +16,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sora_jax.data.latents import LatentSource, clips_digest, fill
 from sora_jax.data.pipeline import Source, bucketed_batches
@@ -25,8 +27,10 @@ from sora_jax.diffusion.schedule import LogitNormal
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.dit import DiT, timesteps
 from sora_jax.models.text import TextEncoder
-from sora_jax.models.vae import VAE, normalize
-from sora_jax.parallel import MeshConfig, data_host, make_mesh
+from sora_jax.models.vae import VAE, normalize, to_float
+from sora_jax.models.vae_tiles import encode_tiled, plan_tiles
+from sora_jax.parallel import MeshConfig, batch_sharding, data_host, make_mesh, spread
+from sora_jax.parallel.memory import free_memory
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
 from sora_jax.train.state import TrainState, initial_state
@@ -182,15 +186,37 @@ def dit_loss(
     )
 
 
-def latent_encoder(vae: VAE, params: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 clips [n, t, h, w, 3] to normalised latents [n, t', h', w', c], the mean of q(z|x)."""
+def latent_encoder(
+    vae: VAE, params: Any, mesh: Mesh | None = None, budget: int | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 clips [n, t, h, w, 3] to normalised latents [n, t', h', w', c], the mean of q(z|x).
+
+    Clips that don't fit in a device's `budget` (bytes; not given, what is free there) are encoded one at a time, in
+    chunks of frames, which gives the same latents; where no chunk of whole frames fits either, in tiles, which gives
+    near ones. With `mesh`, where the parameters lie, each of its devices has its share of the clips.
+    """
+    devices = mesh.size if mesh else 1
 
     @jax.jit
     def encode(params, video):
-        moments: Any = vae.apply({"params": params}, video.astype(jnp.float32) / 127.5 - 1.0, method="encode")
-        return normalize(moments[0], vae.config)
+        with spread(mesh) if mesh else contextlib.nullcontext():
+            moments: Any = vae.apply({"params": params}, to_float(video), method="encode")
+            return normalize(moments[0], vae.config)
 
-    return lambda video: np.asarray(encode(params, video))
+    def latents(video: np.ndarray) -> np.ndarray:
+        short = -len(video) % devices
+        clips = np.concatenate([video, np.repeat(video[-1:], short, axis=0)]) if short else video
+        t, h, w, _ = vae.config.latent_shape(*clips.shape[1:4])
+        free = free_memory() if budget is None else budget
+        tiles = plan_tiles(vae.config, len(clips) // devices, (t, h, w), free)
+        if tiles is None:
+            placed = jax.device_put(clips, batch_sharding(mesh)) if mesh else clips
+            return np.asarray(encode(params, placed))[: len(video)]
+        rows = (clips[first : first + devices] for first in range(0, len(clips), devices))
+        means = [encode_tiled(params, row, vae.config, tiles, vae.dtype, mesh)[0] for row in rows]
+        return np.asarray(normalize(jnp.asarray(np.concatenate(means)), vae.config))[: len(video)]
+
+    return latents
 
 
 def init_params(run: DiTRun, text_length: int) -> dict[str, Any]:

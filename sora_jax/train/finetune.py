@@ -8,7 +8,7 @@ is θ₀, and the state holds the factors alone.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ from sora_jax.models.dit import DiT
 from sora_jax.models.lora import LoRAConfig, apply_lora, init_lora
 from sora_jax.models.text import TextEncoder
 from sora_jax.models.vae import VAE
-from sora_jax.parallel import MeshConfig, data_host, make_mesh, place, shardings
+from sora_jax.parallel import MeshConfig, batch_sharding, data_host, make_mesh, own_mesh, place, shardings
+from sora_jax.parallel.hosts import Meeting, gather
 from sora_jax.train.dit import Tokenize, denoising_loss, latent_encoder
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -166,22 +167,43 @@ def to_example(prepared: Prepared, length: int) -> Callable[[dict[str, Any], np.
     return choose
 
 
-def _text_encoder(run: FineTuneRun, params: Any, tokenize: Tokenize) -> Callable[[str], np.ndarray]:
-    encoder = TextEncoder(run.model.text, jnp.dtype(run.dtype))
-    placed: list[Any] = []
+Captions = Callable[[Sequence[str]], list[np.ndarray]]
 
-    @jax.jit
+
+def text_encoder(run: FineTuneRun, params: Any, tokenize: Tokenize, mesh: Mesh) -> Captions:
+    """Captions to the features [n, d] of their own tokens. The encoder is cut over `mesh`, and so are the captions."""
+    encoder, rows = TextEncoder(run.model.text, jnp.dtype(run.dtype)), batch_sharding(mesh)
+    boxed = jax.eval_shape(encoder.init, jax.random.key(0), *tokenize([""]))["params"]
+
+    @functools.cache
+    def placed() -> Any:
+        return jax.device_put(params, shardings(boxed, mesh))
+
+    @functools.partial(jax.jit, out_shardings=rows)
     def encode(params, ids, mask):
-        return encoder.apply({"params": params}, ids, mask)
+        out: Any = encoder.apply({"params": params}, ids, mask)
+        return out.astype(jnp.float32)
 
-    def features(caption: str) -> np.ndarray:
-        if not placed:  # not before the first caption that isn't in the cache
-            placed.append(jax.device_put(params))
-        ids, mask = tokenize([caption])
-        out: Any = encode(placed[0], ids, mask)
-        return np.asarray(out[0].astype(jnp.float32))[np.asarray(mask[0])]
+    def features(captions: Sequence[str]) -> list[np.ndarray]:
+        short = -len(captions) % mesh.size
+        ids, mask = tokenize([*captions, *[captions[-1]] * short])
+        out = np.asarray(encode(placed(), *jax.device_put((ids, mask), rows)))
+        return [text[own] for text, own in zip(out, mask, strict=True)][: len(captions)]
 
     return features
+
+
+def clip_encoder(run: FineTuneRun, params: Any, mesh: Mesh) -> Callable[[np.ndarray], np.ndarray]:
+    """Clips to latents, as `latent_encoder`; the VAE is cut over `mesh`, and so are the clips."""
+    vae, side = VAE(run.model.vae, jnp.dtype(run.dtype)), run.model.vae.spatial_factor
+    smallest = jnp.zeros((1, 1 + run.model.vae.temporal_factor, side, side, 3))
+
+    @functools.cache
+    def encoder() -> Callable[[np.ndarray], np.ndarray]:
+        boxed = jax.eval_shape(vae.init, jax.random.key(0), smallest)["params"]
+        return latent_encoder(vae, jax.device_put(params, shardings(boxed, mesh)), mesh)
+
+    return lambda video: encoder()(video)
 
 
 def prepare_clips(
@@ -192,24 +214,30 @@ def prepare_clips(
     fingerprints: Mapping[str, str],
     **options: Any,
 ) -> Prepared:
-    """The folder's clips as latents and features, in `run.cache`."""
-    placed: list[Callable] = []
+    """The folder's clips as latents and features, in `run.cache`, which all processes share.
 
-    def encode(video: np.ndarray) -> np.ndarray:
-        if not placed:
-            placed.append(
-                latent_encoder(VAE(run.model.vae, jnp.dtype(run.dtype)), jax.device_put(params["vae"]))
-            )
-        return placed[0](video)
+    Each process encodes its part of them, on a mesh of its own devices and not on the run's: of a program over devices
+    of several processes all would have to give the same clips. The text encoder and the VAE are cut over that mesh by
+    the one table, from the first clip or caption on that isn't in the cache, and each device encodes its own.
+    """
+    meeting, mesh = Meeting(run.host_timeout), own_mesh()
+
+    def together(value: Any) -> list[Any]:
+        meeting.wait("the next clips and captions to encode")
+        return gather(value)
 
     return prepare(
         run.data,
         Path(run.cache) if run.cache else workdir / "cache",
         temporal_factor=run.model.vae.temporal_factor,
         grid=run.grid,
-        encode=encode,
-        encode_text=_text_encoder(run, params["text"], tokenize),
+        encode=clip_encoder(run, params["vae"], mesh),
+        encode_text=text_encoder(run, params["text"], tokenize, mesh),
         made_from=fingerprints,
+        at_once=mesh.size,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        together=together,
         **options,
     )
 
@@ -218,23 +246,25 @@ def run_finetune(
     run: FineTuneRun,
     workdir: Path,
     *,
-    params: Mapping[str, Any],
+    denoiser: Callable[[Mesh], tuple[Any, str]],
     prepared: Prepared,
-    fingerprint: str,
     evaluate: Evaluate | None = None,
 ) -> TrainState:
-    """Trains `run.lora`, or the whole denoiser, from `params["dit"]`; goes on from the newest checkpoint in `workdir`.
+    """Trains `run.lora`, or the whole denoiser, from what it is; goes on from the newest checkpoint in `workdir`.
 
-    `fingerprint` ties the run's folder to the weights it started from: the checkpoints don't hold those.
+    `denoiser` gives its parameters, best as they lie on a mesh, and their fingerprint, which ties the run's folder to
+    the weights it started from: the checkpoints don't hold those.
     """
     mesh = make_mesh(run.mesh)
+    dit, fingerprint = denoiser(mesh)
     tx = make_optimizer(run.optimizer, run.steps)
     length = run.model.text.max_length
     frozen: dict[str, Any] = {"empty": padded(prepared.features(""), length)}
     if run.lora:
-        frozen["dit"] = frozen_dtype(params["dit"], jnp.dtype(run.dtype))
-    start = None if run.lora else params["dit"]
-    state, state_shardings = initial_state(trained_init(run), tx, mesh, start, averaged=run.averaged)
+        frozen["dit"], dit = frozen_dtype(dit, jnp.dtype(run.dtype)), None
+    frozen = place(frozen, frozen_shardings(run, mesh))
+    state, state_shardings = initial_state(trained_init(run), tx, mesh, dit, averaged=run.averaged)
+    del dit  # of a denoiser that is trained the state holds a copy
     host, hosts = data_host(mesh)
     data = bucketed_batches(
         prepared.sources,
@@ -256,7 +286,7 @@ def run_finetune(
         loss_fn=loss_of(run),
         data=data,
         evaluate=evaluate,
-        frozen=place(frozen, frozen_shardings(run, mesh)),
+        frozen=frozen,
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from sora_jax.data.pipeline import batches, crop
 from sora_jax.data.sources import DataConfig, open_source
-from sora_jax.models.vae import VAE, VAEConfig
+from sora_jax.models.vae import VAE, VAEConfig, to_float
 from sora_jax.parallel import MeshConfig, data_host, make_mesh
 from sora_jax.train.loop import Evaluate, LoopConfig, train
 from sora_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -62,11 +62,6 @@ class VAERun(LoopConfig):
                 "train_encoder is off: name the weights it starts from (start), and set optimizer.weight_decay to 0, "
                 "which would shrink the encoder too."
             )
-
-
-def to_float(video: Array) -> Array:
-    """uint8 pixels to float in [-1, 1]."""
-    return video.astype(jnp.float32) / 127.5 - 1.0
 
 
 def vae_loss(

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def save(
     return folder
 
 
-def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | None = None) -> Checkpoint:
+def load(
+    source: str | Path,
+    dtype: Any = np.float32,
+    mesh: jax.sharding.Mesh | None = None,
+    networks: Collection[str] | None = None,
+) -> Checkpoint:
     """The checkpoint of a shipped model's name, a folder, or a repository of the hub as in "Wan-AI/Wan2.1-T2V-1.3B".
 
     A folder may be one that `save` wrote, one in the diffusers layout, or one as the Wan releases have it.
@@ -81,6 +87,7 @@ def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | 
             denoiser and the encoders alone.
         mesh: where the parameters go, as `parallel.mesh` cuts them: each device's part is read by itself.
             Without one they are NumPy arrays.
+        networks: those whose parameters are read, as the config's `networks` names them; not given, all.
 
     Raises ValueError when there is no such model or folder, a file is missing, cut short or of another kind,
     or its tensors don't fit the config.
@@ -99,6 +106,8 @@ def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | 
         )
     params = {}
     for name, network in config.networks.items():
+        if networks is not None and name not in networks:
+            continue
         places = None if mesh is None else parameter_shardings(network, mesh)
         # The autoencoder is published in float32 and small.
         kind = np.float32 if name == "vae" and dtype is not None else dtype

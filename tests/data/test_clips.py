@@ -1,11 +1,15 @@
 """Folders of clips on the way to training: which are used, at which size, and what is kept on disk."""
 
+import json
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from sora_jax.data import clips as clips_module
 from sora_jax.data.clips import ClipsConfig, prepare
 from sora_jax.data.pipeline import bucketed_batches
 from sora_jax.media import Clip
@@ -49,15 +53,45 @@ class Encoders:
 
     def clip(self, video):
         assert video.dtype == np.uint8
-        self.sizes.append(video.shape[1:4])
+        self.sizes += [video.shape[1:4]] * len(video)
         return video[:, ::4, ::8, ::8].astype(np.float32) / 255
 
-    def text(self, caption):
-        self.captions.append(caption)
-        return np.full((1 + len(caption.split()), 3), len(caption), np.float32)
+    def text(self, captions):
+        self.captions += captions
+        return [np.full((1 + len(text.split()), 3), len(text), np.float32) for text in captions]
 
 
-def go(folder, cache, encoders=None, made_from=MADE_FROM, **fields):
+class Hosts:
+    """So many threads that meet as hosts do."""
+
+    def __init__(self, count):
+        self.count, self.given = count, {}
+        self.barrier = threading.Barrier(count)
+
+    def at(self, host):
+        def together(value):
+            self.given[host] = json.loads(json.dumps(value))
+            self.barrier.wait(60)
+            given = [self.given[i] for i in range(self.count)]
+            self.barrier.wait(60)
+            return given
+
+        return {"host": host, "hosts": self.count, "together": together}
+
+    def run(self, work):
+        """What `work(host, options)` gives, or raises, on each host."""
+
+        def one(host):
+            try:
+                return work(host, self.at(host))
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(self.count) as threads:
+            return list(threads.map(one, range(self.count)))
+
+
+def go(folder, cache, encoders=None, made_from=MADE_FROM, options=None, **fields):
     encoders = encoders or Encoders()
     config = ClipsConfig(
         **{
@@ -79,6 +113,7 @@ def go(folder, cache, encoders=None, made_from=MADE_FROM, **fields):
         encode=encoders.clip,
         encode_text=encoders.text,
         made_from=made_from,
+        **(options or {}),
     )
 
 
@@ -132,8 +167,8 @@ def test_a_stale_cache_is_refused(folder, tmp_path):
 
 def test_features_that_diverged_are_not_kept(folder, tmp_path):
     encoders = Encoders()
-    encoders.text = lambda caption: np.full((1, 3), 1e6, np.float32)
-    with pytest.raises(ValueError, match="float16"):
+    encoders.text = lambda captions: [np.full((1, 3), 1e6, np.float32)]
+    with pytest.raises(ValueError, match=r"the caption '' can't be encoded: .*float16"):
         go(folder, tmp_path / "cache", encoders)
     assert [path.name for path in (tmp_path / "cache" / "text").iterdir()] == ["cache.json"]
 
@@ -147,6 +182,65 @@ def test_a_folder_without_a_usable_clip_is_refused(folder, tmp_path):
         ClipsConfig(folder="")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         go(tmp_path / "absent", tmp_path / "other")
+
+
+def test_hosts_encode_a_part_each_and_return_the_same_when_all_is_there(folder, tmp_path):
+    alone, encoders = Encoders(), [Encoders(), Encoders()]
+    one = go(folder, tmp_path / "one", alone)
+
+    def work(host, options):
+        made = go(folder, tmp_path / "two", encoders[host], options={**options, "at_once": 2})
+        latents = [[source[i]["latents"] for i in range(len(source))] for source in made.sources]
+        return made, latents, [made.features(text) for text in alone.captions]
+
+    for made, latents, features in Hosts(2).run(work):
+        assert made.digest == one.digest
+        assert made.skipped == one.skipped
+        for caption, found in zip(alone.captions, features, strict=True):
+            np.testing.assert_array_equal(found, one.features(caption))
+        for source, found, want in zip(made.sources, latents, one.sources, strict=True):
+            for i in range(len(want)):
+                np.testing.assert_array_equal(found[i], want[i]["latents"])
+                assert (source[i]["index"], source[i]["captions"]) == (want[i]["index"], want[i]["captions"])
+    for encoded in encoders:
+        assert 0 < len(encoded.sizes) < 4
+        assert 0 < len(encoded.captions) < 9
+    assert sorted(encoders[0].sizes + encoders[1].sizes) == sorted(alone.sizes)
+    assert sorted(encoders[0].captions + encoders[1].captions) == sorted(alone.captions)
+
+
+def test_hosts_look_at_a_part_each(folder, tmp_path, monkeypatch):
+    looks, size = [], clips_module._size
+    monkeypatch.setattr(
+        clips_module, "_size", lambda path, *rest: looks.append(path.name) or size(path, *rest)
+    )
+    Hosts(3).run(lambda _, options: go(folder, tmp_path / "cache", options=options))
+    assert sorted(looks) == ["broken.mp4", "short.mp4", "tall.mp4", "tiny.mp4", "wide.mp4", "wide_too.mp4"]
+    looks.clear()
+    Hosts(3).run(lambda _, options: go(folder, tmp_path / "cache", options=options))
+    assert looks == ["broken.mp4"]
+
+
+def test_what_one_host_can_t_encode_stops_all_and_is_named(folder, tmp_path):
+    def work(host, options):
+        encoders = Encoders()
+        if host:
+            encoders.clip = lambda video: np.full((len(video), 1, 1, 1, 1), np.nan, np.float32)
+        return go(folder, tmp_path / "cache", encoders, options=options)
+
+    for error in Hosts(2).run(work):
+        assert isinstance(error, ValueError)
+        assert "mp4 can't be encoded: " in str(error)
+
+
+def test_hosts_that_share_no_disk_are_told(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips_module, "SEEN_WITHIN", 0.05)
+    apart = Hosts(2).run(lambda host, options: go(folder, tmp_path / str(host), options=options))
+    assert all("aren't in" in str(error) and "all hosts share" in str(error) for error in apart), apart
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "wide.txt").write_text("something else")
+    apart = Hosts(2).run(lambda host, options: go([folder, other][host], tmp_path / "cache", options=options))
+    assert all("different clips" in str(error) for error in apart), apart
 
 
 def with_features(prepared):

@@ -325,7 +325,7 @@ def test_an_image_card_is_seen_by_what_leads_to_it(pipeline):
     def led(seed):
         cards = [Card(at=0, prompt=WORDS), Card(at=0.5, image=clip_of(seed, 1).to_uint8()[0])]
         board = pipeline.storyboard(cards, seconds=0.75, **QUIET)
-        np.testing.assert_array_equal(board.to_uint8()[4], clip_of(seed, 1).to_uint8()[0])
+        assert_led_over_to(board.frames[3:5], from_uint8(clip_of(seed, 1).to_uint8().repeat(2, axis=0)))
         return board.frames[:3]
 
     assert np.abs(led(1) - led(2)).max() > 1e-3

@@ -3,17 +3,11 @@ import numpy as np
 import pytest
 import tiny_model
 
+from sora_jax.models import vae_tiles
 from sora_jax.models.config import MODELS
-from sora_jax.models.vae_tiles import Tiles
-from sora_jax.studio import memory, networks
-from sora_jax.studio.memory import (
-    check_memory,
-    decoder_bytes,
-    denoiser_bytes,
-    held_bytes,
-    plan_tiles,
-    tile_bytes,
-)
+from sora_jax.models.vae_tiles import Tiles, decoder_bytes, plan_tiles, tile_bytes
+from sora_jax.studio import networks
+from sora_jax.studio.memory import check_memory, denoiser_bytes, held_bytes
 from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.request import resolve
 
@@ -49,7 +43,7 @@ def test_what_does_not_fit_whole_goes_in_chunks_and_then_in_tiles():
     assert plans[-1].overlap == plans[-1].height // 4 < 90 // 4
     for plan, budget in zip(plans, budgets, strict=True):
         assert tile_bytes(WAN.vae, plan) <= budget
-    assert plan_tiles(WAN.vae, 1, latent, 0).height == min(memory.TILE_SIDES)
+    assert plan_tiles(WAN.vae, 1, latent, 0).height == min(vae_tiles.TILE_SIDES)
 
 
 def test_weights_on_the_host_are_not_held():
@@ -60,7 +54,7 @@ def test_weights_on_the_host_are_not_held():
 @pytest.fixture
 def narrow(monkeypatch):
     """The tiny model where only small tiles fit."""
-    monkeypatch.setattr(memory, "TILE_SIDES", (4,))
+    monkeypatch.setattr(vae_tiles, "TILE_SIDES", (4,))
     monkeypatch.setattr(
         networks, "plan_tiles", lambda vae, clips, latent, free: plan_tiles(vae, clips, latent, 0)
     )

@@ -15,9 +15,13 @@ from flax import linen as nn
 from sora_jax.data.clips import ClipsConfig
 from sora_jax.media import Clip
 from sora_jax.models.lora import LoRAConfig, apply_lora
-from sora_jax.parallel import MeshConfig, make_mesh
-from sora_jax.train import finetune
+from sora_jax.models.text import TextEncoder
+from sora_jax.models.vae import VAE
+from sora_jax.models.vae_tiles import Tiles
+from sora_jax.parallel import MeshConfig, make_mesh, own_mesh, shardings
+from sora_jax.train import dit, finetune
 from sora_jax.train.abstract import abstract_step
+from sora_jax.train.dit import latent_encoder
 from sora_jax.train.finetune import FineTuneRun, finetune_loss, prepare_clips, run_finetune
 from sora_jax.train.optimizer import OptimizerConfig
 
@@ -58,10 +62,42 @@ def prepared(folder, tmp_path_factory):
         return prepare_clips(run, workdir, made.params, made.tokenizer, PRINTS)
 
 
+def test_the_text_encoder_is_cut_over_the_mesh_and_encodes_as_the_whole(monkeypatch):
+    made, mesh, put, placed = tiny_model.checkpoint(), own_mesh(), jax.device_put, []
+    monkeypatch.setattr(jax, "device_put", lambda tree, place: placed.append(put(tree, place)) or placed[-1])
+    found = finetune.text_encoder(RUN, made.params["text"], made.tokenizer, mesh)(tiny_model.CAPTIONS)
+    assert placed[0]["embedding"].addressable_shards[0].data.shape == (512, 1)
+    kernel = placed[0]["blocks"]["ffn"]["gate"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size / 8
+    ids, mask = made.tokenizer(tiny_model.CAPTIONS)
+    want = TextEncoder(RUN.model.text).apply({"params": made.params["text"]}, ids, mask)
+    assert len(found) == len(want)
+    for text, whole, own in zip(found, want, mask, strict=True):
+        np.testing.assert_allclose(text, whole[own], atol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["one device", "a mesh"])
+def test_long_clips_are_encoded_in_chunks_with_the_latents_of_the_whole(cut, monkeypatch):
+    vae, params, mesh = VAE(RUN.model.vae), tiny_model.checkpoint().params["vae"], own_mesh() if cut else None
+    if mesh:
+        boxed = jax.eval_shape(vae.init, jax.random.key(0), jnp.zeros((1, 3, 8, 8, 3)))["params"]
+        params = jax.device_put(params, shardings(boxed, mesh))
+        assert params["encoder"]["conv_in"]["kernel"].addressable_shards[0].data.shape[-1] == 1
+    tiled, encode_tiled = [], dit.encode_tiled
+    monkeypatch.setattr(dit, "encode_tiled", lambda *args: tiled.append(args[3]) or encode_tiled(*args))
+    video = np.random.default_rng(0).integers(0, 256, (3, 9, 16, 16, 3), np.uint8)
+    whole = latent_encoder(vae, params, mesh)(video)
+    assert not tiled
+    chunked = latent_encoder(vae, params, mesh, budget=0)(video)
+    assert tiled == [Tiles(height=2, width=2)] * (1 if cut else 3)
+    assert np.abs(chunked - whole).max() < 1e-5 * np.abs(whole).max()
+    assert whole.shape == (3, 5, 2, 2, 6)
+
+
 def start(prepared, workdir, fingerprint="f", **fields):
     params = tiny_model.checkpoint().params
     run = dataclasses.replace(RUN, **fields)
-    return run_finetune(run, workdir, params=params, prepared=prepared, fingerprint=fingerprint)
+    return run_finetune(run, workdir, denoiser=lambda mesh: (params["dit"], fingerprint), prepared=prepared)
 
 
 def test_the_networks_encode_the_clips(prepared):

@@ -1,6 +1,8 @@
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.weights.fingerprint import fingerprint
 
 
@@ -18,3 +20,15 @@ def test_other_weights_have_another_fingerprint():
         {**params, "a": {"kernel": params["a"]["kernel"] + 1e-12}},
     ]
     assert len({first, *map(fingerprint, others)}) == 6
+
+
+def test_weights_on_a_mesh_have_the_fingerprint_that_they_have_on_the_host():
+    mesh, rng = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4)), np.random.default_rng(0)
+    params = {"a": {"kernel": rng.standard_normal((6, 100, 44), np.float32)}, "b": np.float32(3)}
+    params["a"]["kernel"][:, ::7] = -0.0
+    cut = PartitionSpec(None, "fsdp", "tensor")
+    placed = {
+        "a": {"kernel": jax.device_put(params["a"]["kernel"], NamedSharding(mesh, cut))},
+        "b": jax.device_put(params["b"], NamedSharding(mesh, PartitionSpec())),
+    }
+    assert fingerprint(placed) == fingerprint(params)

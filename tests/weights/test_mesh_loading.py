@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import sora_jax as sora
 from sora_jax.models.dit import DiTConfig
-from sora_jax.parallel.mesh import MeshConfig, make_mesh
+from sora_jax.parallel.mesh import MeshConfig, make_mesh, place
 from sora_jax.weights import TensorFile, load, parameter_shardings, save, save_diffusers
 from sora_jax.weights import layout as layout_module
 from sora_jax.weights.diffusers_dit import dit_leaves
@@ -53,6 +53,14 @@ def test_each_parameter_lies_where_the_table_says_and_is_whole(mesh, folder, tmp
     assert flat["vae/decoder/conv_out/bias"] == PartitionSpec(None)
     shard = placed.params["dit"]["blocks"]["ffn_in"]["kernel"].addressable_shards[0]
     assert shard.data.shape == (2, 12, 10)
+
+
+def test_networks_that_are_not_named_are_not_read(mesh, folder):
+    placed = load(folder, mesh=mesh, networks=("dit",))
+    assert set(placed.params) == {"dit"}
+    places = jax.tree.map(lambda leaf: leaf.sharding, placed.params["dit"])
+    again = place(placed.params["dit"], places)
+    assert again["head"]["kernel"] is placed.params["dit"]["head"]["kernel"]
 
 
 def test_halves_are_for_matrices_alone(mesh, folder):
