@@ -36,8 +36,8 @@ class Limits:
     file_bytes: int = 1 << 30
     side: int = 8192
     """Pixels along either side of a frame."""
-    pixels: int = 3840 * 2160
-    """Pixels in one frame."""
+    pixels: int = 1 << 26
+    """Pixels in one frame: a phone's picture has up to 50 million."""
     frames: int = 3600
     """Frames in the file, before any are dropped for a lower rate."""
     seconds: float = 300.0

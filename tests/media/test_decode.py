@@ -171,6 +171,11 @@ def test_size_keeps_the_aspect_by_cropping_the_middle(tmp_path):
     np.testing.assert_array_equal(of_own, square)
 
 
+def test_a_phone_s_picture_is_read(tmp_path):
+    Image.new("RGB", (4032, 3024), (0, 255, 0)).save(tmp_path / "photo.jpg")
+    assert read(tmp_path / "photo.jpg", size=(48, 64)).frames.shape == (1, 48, 64, 3)
+
+
 def test_sound_is_dropped_with_a_notice(tmp_path):
     path = encode(tmp_path / "loud.mp4", halves(), sound=True)
     with pytest.warns(MediaWarning, match="sound is dropped"):
