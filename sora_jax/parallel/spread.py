@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sora_jax.ops.attention import Spread, spread_by
 from sora_jax.ops.layout import Layout, laid_out_by
 from sora_jax.parallel.context import Method, context_attention, cross_attention
-from sora_jax.parallel.mesh import kernel_specs
+from sora_jax.parallel.mesh import kernel_shardings, latent_sharding
 from sora_jax.typing import Array
 
 CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",))
@@ -22,7 +22,7 @@ CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",))
 @contextlib.contextmanager
 def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
     """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
-    with a clip's frames along `context`.
+    with a clip's frames along `context`, where latents lie cut between steps too.
 
     With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
     """
@@ -40,7 +40,7 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     layout = None
     if mesh.shape["context"] > 1:
-        layout = Layout(functools.partial(_clip, mesh=mesh), functools.partial(_kernel, mesh=mesh))
+        layout = Layout(*(functools.partial(lay, mesh=mesh) for lay in (_clip, _kernel, _at_rest, _everywhere)))
     with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 
@@ -54,14 +54,22 @@ def _clip(x: Array, mesh: Mesh) -> Array:
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*cuts)))
 
 
-def _kernel(kernel: Array, axes: tuple[str, ...], mesh: Mesh) -> Array:
+def _at_rest(x: Array, mesh: Mesh) -> Array:
+    return lax.with_sharding_constraint(x, latent_sharding(x.shape, mesh))
+
+
+def _everywhere(x: Array, mesh: Mesh) -> Array:
+    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def _kernel(kernel: Array, axes: tuple[str | None, ...], mesh: Mesh) -> Array:
     """The kernel whole but for what `tensor` cuts; its gradient lies as the kernel is kept.
 
     Left to itself XLA (jax 0.10.2) sums products of cut kernels with tokens that lie along the same axis over all of
     its devices: activations travel, which over 256 chips are many times the kernels. Of the gradient
     the sum is asked for before its parts, so that no tokens need travel there either.
     """
-    kept, used = (NamedSharding(mesh, spec) for spec in kernel_specs(kernel.shape, axes, mesh))
+    kept, used = kernel_shardings(kernel.shape, axes, mesh)
 
     @jax.custom_vjp
     def gathered(kernel):

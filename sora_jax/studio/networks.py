@@ -14,6 +14,7 @@ from sora_jax.media import Clip
 from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled
 from sora_jax.parallel.context import Method
+from sora_jax.parallel.mesh import AXES
 from sora_jax.studio import precision, programs
 from sora_jax.studio.memory import SHARE, device_memory, held_bytes, plan_tiles
 from sora_jax.weights import Checkpoint
@@ -56,7 +57,8 @@ class Networks:
             for name, tree in params.items()
         }
         places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(self.params["dit"]))
-        mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.size > 1), None)
+        mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.axis_names == AXES), None)
+        mesh = None if mesh is None or mesh.size == 1 else mesh
         self.spread_over = None if mesh is None else (mesh, attention)
 
     def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit") -> Self:
