@@ -59,7 +59,8 @@ class _Conv(nn.Module):
             (self.features,),
             jnp.float32,
         )
-        return gather(kernel.astype(self.dtype), axes), bias.astype(self.dtype).reshape(1, 1, 1, 1, -1)
+        bias = gather(bias.astype(self.dtype), axes[-1:])
+        return gather(kernel.astype(self.dtype), axes), bias.reshape(1, 1, 1, 1, -1)
 
 
 class CausalConv3D(_Conv):

@@ -48,8 +48,8 @@ def lay_out(x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
 
 
 @typed
-def gather(kernel: Float[Array | np.ndarray, "*window i o"], axes: tuple[str | None, ...]) -> Any:
-    """A kernel with these logical axes, on every device that needs it, as `laid_out_by` says."""
+def gather(kernel: Float[Array | np.ndarray, "*i o"], axes: tuple[str | None, ...]) -> Any:
+    """A kernel or a bias with these logical axes, on every device that needs it, as `laid_out_by` says."""
     layout = _layout.get()
     return kernel if layout is None else layout.kernel(kernel, axes)
 

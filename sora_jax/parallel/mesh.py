@@ -177,7 +177,7 @@ def shardings(abstract: Any, mesh: Mesh) -> Any:
         # A box may hold no array, where an optimizer leaves a parameter to another.
         if not hasattr(value, "shape"):
             return value
-        return _fitting(value.shape, sharding.spec, mesh)
+        return _fitting(value.shape, tuple(sharding.spec), mesh)
 
     return jax.tree.map(
         dividing, abstract, named, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
@@ -188,7 +188,7 @@ def kernel_shardings(
     shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh
 ) -> tuple[NamedSharding, NamedSharding]:
     """How a kernel with these logical axes is kept on the mesh, and how it is used: cut over `tensor` alone."""
-    kept = _fitting(shape, spmd.logical_to_mesh_axes(axes, LOGICAL_TO_MESH) or (), mesh)
+    kept = _fitting(shape, tuple(spmd.logical_to_mesh_axes(axes, LOGICAL_TO_MESH) or ()), mesh)
     used = PartitionSpec(*(entry if entry == "tensor" else None for entry in kept.spec))
     return kept, NamedSharding(mesh, used)
 

@@ -40,7 +40,9 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     layout = None
     if mesh.shape["context"] > 1:
-        layout = Layout(*(functools.partial(lay, mesh=mesh) for lay in (_clip, _kernel, _at_rest, _everywhere)))
+        layout = Layout(
+            *(functools.partial(lay, mesh=mesh) for lay in (_clip, _kernel, _at_rest, _everywhere))
+        )
     with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 

@@ -57,7 +57,9 @@ class Networks:
             for name, tree in params.items()
         }
         places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(self.params["dit"]))
-        mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.axis_names == AXES), None)
+        mesh = next(
+            (p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.axis_names == AXES), None
+        )
         mesh = None if mesh is None or mesh.size == 1 else mesh
         self.spread_over = None if mesh is None else (mesh, attention)
 

@@ -37,7 +37,7 @@ from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
-from sora_jax.ops.layout import at_rest, everywhere
+from sora_jax.ops.layout import at_rest, everywhere, lay_out
 from sora_jax.parallel import spread
 from sora_jax.parallel.context import Method
 
@@ -115,7 +115,7 @@ def denoise(
     """One evaluation of the denoiser; `masked` hides the text's padding from it."""
     # The encoder gives 0 for padding and nothing else.
     mask = jnp.any(text != 0, axis=-1) if masked else None
-    inputs = (x, timestep, text, mask, None, image)
+    inputs = (everywhere(x), timestep, text, mask, None, image)
     return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
 
@@ -215,7 +215,9 @@ def advance(
 
     cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
     """
-    return resting(run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps), at_rest)
+    return resting(
+        run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps), at_rest
+    )
 
 
 @_program("config", "dtype")
@@ -228,6 +230,6 @@ def encode(params: Any, pixels: Any, *, config: VAEConfig, dtype: Any) -> jax.Ar
 @_program("config", "dtype")
 def decode(params: Any, latents: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
     """Normalised latents -> pixels in [-1, 1], clipped."""
-    z = denormalize(latents, config)
+    z = denormalize(lay_out(latents), config)
     pixels = VAE(config, dtype).apply({"params": params}, z, method="decode")  # pyright: ignore
     return jnp.clip(pixels.astype(jnp.float32), -1.0, 1.0)  # pyright: ignore

@@ -107,8 +107,8 @@ def load(source: str | Path, dtype: Any = np.float32, mesh: jax.sharding.Mesh | 
 
 def parameter_shardings(network: Network, mesh: jax.sharding.Mesh) -> dict[str, jax.sharding.NamedSharding]:
     """Where each parameter of a network lies on a mesh, by path."""
-    tree: Any = shardings(abstract(network), mesh)
-    return traverse_util.flatten_dict(tree, sep="/")
+    places: Any = traverse_util.flatten_dict(shardings(abstract(network), mesh), sep="/")
+    return places
 
 
 def _open(folder: Path) -> Opened:

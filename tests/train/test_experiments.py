@@ -121,12 +121,14 @@ def assert_cut(tree, mesh, places=None):
     assert lying_whole < total / 100
 
 
-WORKS = {path: load_work(path) for path in EXPERIMENTS + [FOLDER / "sample" / "minute_1080p.py"]}
+WORKS = {path: load_work(path) for path in [*EXPERIMENTS, FOLDER / "sample" / "minute_1080p.py"]}
 CUT = [path for path, work in WORKS.items() if own_mesh(work).size > 1]
 
 
 def test_experiments_that_are_cut_are_known():
-    meshes = {path.stem for path in SAMPLES if "context=" in path.read_text() or "shards=" in path.read_text()}
+    meshes = {
+        path.stem for path in SAMPLES if "context=" in path.read_text() or "shards=" in path.read_text()
+    }
     assert meshes == {"minute_1080p"}
     assert {path.stem for path in CUT} > meshes | {"wan2_1_14b_720p", "wan2_1_14b_1080p", "wan2_1_1_3b_480p"}
 
@@ -146,6 +148,8 @@ def test_nothing_large_is_whole_on_the_experiment_s_own_mesh(path):
     assert_cut(state, mesh)
     if frozen and "dit" in frozen:
         assert_cut(frozen["dit"], mesh)
-    for array in jax.tree.leaves(batch):  # a chip is fed its clips alone; their tokens are cut within the step
+    for array in jax.tree.leaves(
+        batch
+    ):  # a chip is fed its clips alone; their tokens are cut within the step
         copies = mesh.shape["data"] * mesh.shape["fsdp"]
         assert array.sharding.shard_shape(array.shape)[0] * copies == array.shape[0]

@@ -181,7 +181,8 @@ def _sampling(sample: Sample, mesh: Mesh) -> Planned:
     params = placed(shapes["dit"], places)
     generation, cond = placed(generation, everywhere), placed(cond, everywhere)
     if mesh.shape["context"] > 1:
-        generation = programs.resting(generation, lambda leaf: placed(leaf, latent_sharding(leaf.shape, mesh)))
+        at_rest = lambda leaf: placed(leaf, latent_sharding(leaf.shape, mesh))  # noqa: E731
+        generation = programs.resting(generation, at_rest)
     one = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     arguments = (params, generation, cond, one)
     options: dict[str, Any] = {
