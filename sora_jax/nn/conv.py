@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sora_jax.ops.conv import conv2d, conv3d, depthwise, temporal_conv
+from sora_jax.ops.layout import gather
 
 KERNEL = nn.initializers.lecun_normal()
 
@@ -58,7 +59,8 @@ class _Conv(nn.Module):
             (self.features,),
             jnp.float32,
         )
-        return kernel.astype(self.dtype), bias.astype(self.dtype).reshape(1, 1, 1, 1, -1)
+        bias = gather(bias.astype(self.dtype), axes[-1:])
+        return gather(kernel.astype(self.dtype), axes), bias.reshape(1, 1, 1, 1, -1)
 
 
 class CausalConv3D(_Conv):

@@ -4,7 +4,8 @@ Modules name only logical axes; this table alone decides what is sharded (the id
 """
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,13 +22,19 @@ AXES = ("data", "fsdp", "context", "tensor")
 LOGICAL_TO_MESH: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("batch", ("data", "fsdp")),
     ("embed", ("fsdp", "context")),
+    ("text", ("fsdp", "context")),
+    ("freq", ("fsdp", "context")),
     ("mlp", "tensor"),
     ("heads", "tensor"),
     ("vocab", "tensor"),
-    ("conv_out", "fsdp"),
+    ("conv_out", ("fsdp", "context")),
     ("conv_in", None),
     ("layers", None),
 )
+
+LARGE = 2**20
+"""Entries from which an array mustn't lie whole where its logical axes can be cut: 4 MiB, and with its average and two
+moments 16. What is smaller (biases, norms' scales) may: all of it is less than a hundredth of a network."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,7 +175,8 @@ def place(tree: Any, shardings: Any) -> Any:
 def shardings(abstract: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of `eval_shape`d variables that still carries its logical axes.
 
-    An axis that its mesh axes don't divide, such as the three channels of a picture, stays whole.
+    An axis that its mesh axes don't divide, such as the three channels of a picture, stays whole; a large array that
+    would be whole by that is cut over what divides it of the context axis.
     """
     named = spmd.logical_to_mesh_sharding(nn.get_partition_spec(abstract), mesh, LOGICAL_TO_MESH)
 
@@ -177,24 +185,52 @@ def shardings(abstract: Any, mesh: Mesh) -> Any:
         # A box may hold no array, where an optimizer leaves a parameter to another.
         if not hasattr(value, "shape"):
             return value
-        return NamedSharding(mesh, _dividing(value.shape, sharding.spec, mesh))
+        return _fitting(value.shape, tuple(sharding.spec), mesh)
 
     return jax.tree.map(
         dividing, abstract, named, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
     )
 
 
-def kernel_specs(
-    shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh
-) -> tuple[PartitionSpec, PartitionSpec]:
+def kernel_shardings(
+    shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh
+) -> tuple[NamedSharding, NamedSharding]:
     """How a kernel with these logical axes is kept on the mesh, and how it is used: cut over `tensor` alone."""
-    kept = _dividing(shape, spmd.logical_to_mesh_axes(axes, LOGICAL_TO_MESH) or (), mesh)
-    return kept, PartitionSpec(*(entry if entry == "tensor" else None for entry in kept))
+    kept = _fitting(shape, tuple(spmd.logical_to_mesh_axes(axes, LOGICAL_TO_MESH) or ()), mesh)
+    used = PartitionSpec(*(entry if entry == "tensor" else None for entry in kept.spec))
+    return kept, NamedSharding(mesh, used)
 
 
-def _dividing(shape: tuple[int, ...], spec: Iterable[Any], mesh: Mesh) -> PartitionSpec:
-    """The spec, with the axes whole that its mesh axes don't divide."""
-    return PartitionSpec(*(None if n % _devices(a, mesh) else a for n, a in zip(shape, spec, strict=False)))
+def latent_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """How latents [b, t, h, w, c] lie between steps: frames, rows and columns share the devices of `context`."""
+    return _shared(shape, (False, True, True, True, False), mesh)
+
+
+def _fitting(shape: tuple[int, ...], spec: Sequence[Any], mesh: Mesh) -> NamedSharding:
+    """The spec, with the axes whole that its mesh axes don't divide, unless a large array would be whole by that."""
+    cut = (None if n % _devices(axes, mesh) else axes for n, axes in zip(shape, spec, strict=False))
+    kept = NamedSharding(mesh, PartitionSpec(*cut))
+    if math.prod(shape) < LARGE or kept.shard_shape(shape) != tuple(shape):
+        return kept
+    return _shared(shape, [axes is not None and "context" in axes for axes in spec], mesh)
+
+
+def _shared(shape: tuple[int, ...], wanting: Sequence[bool], mesh: Mesh) -> NamedSharding:
+    """Each axis that wants to takes as many devices of `context` as divide it, of those that the axes before it left.
+
+    The sharding's mesh is the same devices, with `context` in parts.
+    """
+    left, parts = mesh.shape["context"], []
+    for n, wants in zip(shape, wanting, strict=False):
+        parts.append(math.gcd(n, left) if wants else 1)
+        left //= parts[-1]
+    names = [f"context_{i}" for i in range(len(parts))]
+    axes = ("data", "fsdp", *names, "context_rest", "tensor")
+    data, fsdp, _, tensor = mesh.devices.shape
+    devices = mesh.devices.reshape(data, fsdp, *parts, left, tensor)
+    fine = Mesh(devices, axes, axis_types=(AxisType.Auto,) * len(axes))
+    cut = (name if n > 1 else None for name, n in zip(names, parts, strict=True))
+    return NamedSharding(fine, PartitionSpec(*cut))
 
 
 def _devices(entry: str | tuple[str, ...] | None, mesh: Mesh) -> int:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sora_jax.ops.attention import Spread, spread_by
 from sora_jax.ops.layout import Convolution, Layout, laid_out_by
 from sora_jax.parallel.context import Method, context_attention, cross_attention
-from sora_jax.parallel.mesh import kernel_specs
+from sora_jax.parallel.mesh import kernel_shardings, latent_sharding
 from sora_jax.typing import Array
 
 Axes = tuple[str, ...]
@@ -23,7 +23,7 @@ Axes = tuple[str, ...]
 def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
     """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
     with a clip's frames along `context` and their rows along `tensor`; rows along both if frames are fewer than
-    `context` has devices.
+    `context` has devices. Latents lie cut along `context` between steps too.
 
     With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
     """
@@ -41,7 +41,8 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     layout = None
     if mesh.shape["context"] * mesh.shape["tensor"] > 1:
-        layout = Layout(*(functools.partial(function, mesh=mesh) for function in (_clip, _convolve, _kernel)))
+        lays = (_clip, _convolve, _kernel, _at_rest, _everywhere)
+        layout = Layout(*(functools.partial(lay, mesh=mesh) for lay in lays))
     with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 
@@ -102,7 +103,20 @@ def _with_neighbours(x: Array, rows: tuple[int, int], axes: Axes, devices: int) 
     return jnp.concatenate(parts, axis=2)
 
 
-def _kernel(kernel: Array, axes: tuple[str, ...], mesh: Mesh) -> Array:
+def _at_rest(x: Array, mesh: Mesh) -> Array:
+    return _constrained(x, latent_sharding(x.shape, mesh), mesh)
+
+
+def _everywhere(x: Array, mesh: Mesh) -> Array:
+    return _constrained(x, NamedSharding(mesh, PartitionSpec()), mesh)
+
+
+def _constrained(x: Array, sharding: NamedSharding, mesh: Mesh) -> Array:
+    """Latents as said where `context` cuts their tokens; else as XLA has them."""
+    return x if mesh.shape["context"] == 1 else lax.with_sharding_constraint(x, sharding)
+
+
+def _kernel(kernel: Array, axes: tuple[str | None, ...], mesh: Mesh) -> Array:
     """Where tokens are cut, the kernel whole but for what `tensor` cuts; its gradient lies as the kernel is kept.
 
     Left to itself XLA (jax 0.10.2) sums products of cut kernels with tokens that lie along the same axis over all of
@@ -111,7 +125,7 @@ def _kernel(kernel: Array, axes: tuple[str, ...], mesh: Mesh) -> Array:
     """
     if mesh.shape["context"] == 1:
         return kernel
-    kept, used = (NamedSharding(mesh, spec) for spec in kernel_specs(kernel.shape, axes, mesh))
+    kept, used = kernel_shardings(kernel.shape, axes, mesh)
 
     @jax.custom_vjp
     def gathered(kernel):

@@ -15,6 +15,7 @@ from sora_jax.models.vae import denormalize, normalize
 from sora_jax.models.vae_tiles import Tiles, decode_tiled, encode_tiled, plan_tiles
 from sora_jax.parallel.context import Method
 from sora_jax.parallel.memory import SHARE, device_memory
+from sora_jax.parallel.mesh import AXES
 from sora_jax.studio import precision, programs
 from sora_jax.studio.memory import held_bytes
 from sora_jax.weights import Checkpoint
@@ -57,7 +58,10 @@ class Networks:
             for name, tree in params.items()
         }
         places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(self.params["dit"]))
-        mesh = next((p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.size > 1), None)
+        mesh = next(
+            (p.mesh for p in places if isinstance(p, NamedSharding) and p.mesh.axis_names == AXES), None
+        )
+        mesh = None if mesh is None or mesh.size == 1 else mesh
         self.spread_over = None if mesh is None else (mesh, attention)
 
     def with_lora(self, *adapters: "str | Path | tuple[str | Path, float]", network: str = "dit") -> Self:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -116,22 +115,9 @@ def load(
 
 
 def parameter_shardings(network: Network, mesh: jax.sharding.Mesh) -> dict[str, jax.sharding.NamedSharding]:
-    """Where each parameter of a network lies on a mesh, by path; an axis that a mesh axis doesn't divide is whole."""
-    tree = shardings(abstract(network), mesh)
-    places: dict[str, Any] = dict(traverse_util.flatten_dict(tree, sep="/"))
-    shapes = parameter_shapes(network)
-    return {path: _fitting(place, shapes[path]) for path, place in places.items()}
-
-
-def _fitting(place: jax.sharding.NamedSharding, shape: tuple[int, ...]) -> jax.sharding.NamedSharding:
-    def parts(names: Any) -> int:
-        names = (names,) if isinstance(names, str) else names or ()
-        return math.prod(place.mesh.shape[name] for name in names)
-
-    spec = [
-        names if size % parts(names) == 0 else None for size, names in zip(shape, place.spec, strict=False)
-    ]
-    return jax.sharding.NamedSharding(place.mesh, jax.sharding.PartitionSpec(*spec))
+    """Where each parameter of a network lies on a mesh, by path."""
+    places: Any = traverse_util.flatten_dict(shardings(abstract(network), mesh), sep="/")
+    return places
 
 
 def _open(folder: Path) -> Opened:

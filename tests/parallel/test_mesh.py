@@ -1,12 +1,18 @@
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
+from sora_jax.nn.conv import CausalConv3D
 from sora_jax.nn.linear import Linear
-from sora_jax.parallel import MeshConfig, make_mesh, shardings
-from sora_jax.parallel.mesh import mesh_of
+from sora_jax.parallel import MeshConfig, make_mesh, shardings, spread
+from sora_jax.parallel import mesh as mesh_module
+from sora_jax.parallel.mesh import latent_sharding, mesh_of
 
 
 def test_one_axis_takes_the_devices_that_are_left():
@@ -42,3 +48,64 @@ def test_logical_axes_become_mesh_axes():
         out_shardings=shardings(abstract, mesh),
     )()
     assert values["params"]["kernel"].addressable_shards[0].data.shape == (4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    id: int
+    slice_index: int
+    coords: tuple[int, int, int]
+    process_index: int
+    platform = "tpu"
+    device_kind = "TPU v5p"
+    core_on_chip = 0
+
+
+def slices(count):
+    """Slices of 2 x 2 x 2 chips, each slice a process's."""
+    places = itertools.product(range(count), range(2), range(2), range(2))
+    return [Chip(i, one, (x, y, z), one) for i, (one, z, y, x) in enumerate(places)]
+
+
+@pytest.mark.parametrize("axes", [{"data": 2, "fsdp": 8}, {"data": 4, "fsdp": 2, "context": 2}], ids=str)
+def test_only_the_data_axis_crosses_slices(axes):
+    devices = slices(2)
+    mesh = make_mesh(MeshConfig(**axes), devices)
+    assert set(mesh.devices.flat) == set(devices)
+    for copies in mesh.devices:
+        assert len({chip.slice_index for chip in copies.flat}) == 1
+    assert [copies.flat[0].slice_index for copies in mesh.devices] == sorted([0, 1] * (axes["data"] // 2))
+
+
+@pytest.mark.parametrize("axes", [{"data": 1, "fsdp": 24}, {"data": 2, "fsdp": 12}], ids=str)
+def test_copies_that_would_cross_slices_are_refused(axes):
+    with pytest.raises(ValueError, match=rf"data={axes['data']} on 3 slices: .* choose a multiple of 3\."):
+        make_mesh(MeshConfig(**axes), slices(3))
+
+
+def test_a_large_kernel_is_cut_by_what_divides_it(monkeypatch):
+    """Six channels on four devices: two parts, and the convolution and its gradients are those of one device."""
+    monkeypatch.setattr(mesh_module, "LARGE", 1)
+    mesh, layer = make_mesh(MeshConfig(data=1, context=4, tensor=2)), CausalConv3D(6)
+    x = np.random.default_rng(0).standard_normal((1, 5, 4, 4, 3), np.float32)
+    boxed = jax.eval_shape(layer.init, jax.random.key(0), x)["params"]
+    places = shardings(boxed, mesh)
+    assert places["kernel"].shard_shape((3, 3, 3, 3, 6)) == (3, 3, 3, 3, 3)
+    params = nn.unbox(layer.init(jax.random.key(0), x))["params"]
+
+    def loss(params, x):
+        return jnp.sum(jnp.sin(layer.apply({"params": params}, x)))  # pyright: ignore[reportArgumentType]
+
+    def of_parts(params, x):
+        with spread(mesh):
+            return jax.grad(loss)(params, x)
+
+    whole = jax.jit(jax.grad(loss))(params, x)
+    cut = jax.jit(of_parts, out_shardings=places)(jax.device_put(params, places), x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut, whole)
+
+
+def test_latents_between_steps_share_the_context_axis():
+    mesh = make_mesh(MeshConfig(data=1, context=8))
+    shape = (1, 5, 6, 12, 3)
+    assert latent_sharding(shape, mesh).shard_shape(shape) == (1, 5, 3, 3, 3)

@@ -1,5 +1,6 @@
 """Every shipped experiment, at full size: nothing large lies whole on every device. Nothing is computed."""
 
+import dataclasses
 import functools
 import math
 import runpy
@@ -10,14 +11,17 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from sora_jax.evals.plan.program import model_of
+from sora_jax.evals.plan.program import load_work, mesh_of_work, model_of, planned
 from sora_jax.evals.runs import load_experiment
 from sora_jax.models.config import MODELS
 from sora_jax.parallel import MeshConfig, batch_sharding, make_mesh, shardings
+from sora_jax.parallel.mesh import LARGE as LARGE_ON_A_MESH
+from sora_jax.studio.sample import Sample
 from sora_jax.train import dit, finetune, vae
+from sora_jax.train.abstract import abstract_step
 from sora_jax.train.optimizer import make_optimizer
 from sora_jax.train.state import TrainState, state_shardings
-from sora_jax.weights.shapes import abstract
+from sora_jax.weights.shapes import abstract, parameter_tree
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 EXPERIMENTS = sorted((FOLDER / "train").glob("*.py"))
@@ -86,3 +90,66 @@ def test_what_is_sampled_with_is_cut(path):
     for network in config.networks.values():
         params = abstract(network)
         assert large_ones(params, shardings(params, mesh)) > 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    id: int
+    platform = "described"
+    process_index = 0
+
+
+def own_mesh(work):
+    config = mesh_of_work(work)
+    count = max(config.data, 1) * config.fsdp * config.context * config.tensor
+    return make_mesh(config, [Chip(i) for i in range(count)])
+
+
+def assert_cut(tree, mesh, places=None):
+    """Large arrays are cut in 32 parts or for as many devices as share a model, and what lies whole is little."""
+    parts = min(32, mesh.size // mesh.shape["data"])
+    if places is None:
+        places = jax.tree.map(lambda leaf: leaf.sharding, tree)
+    total = lying_whole = 0
+    arrays = jax.tree_util.tree_leaves_with_path(tree)
+    for (name, array), place in zip(arrays, jax.tree.leaves(places), strict=True):
+        own = math.prod(place.shard_shape(array.shape))
+        what = f"{jax.tree_util.keystr(name)} {array.shape} lies as {place.spec}: {own} entries a device"
+        assert array.size < LARGE_ON_A_MESH or own * parts <= array.size, what
+        total += array.size
+        lying_whole += array.size if own == array.size else 0
+    assert lying_whole < total / 100
+
+
+WORKS = {path: load_work(path) for path in [*EXPERIMENTS, FOLDER / "sample" / "minute_1080p.py"]}
+CUT = [path for path, work in WORKS.items() if own_mesh(work).size > 1]
+
+
+def test_experiments_that_are_cut_are_known():
+    meshes = {
+        path.stem for path in SAMPLES if "context=" in path.read_text() or "shards=" in path.read_text()
+    }
+    assert meshes == {"minute_1080p"}
+    assert {path.stem for path in CUT} > meshes | {"wan2_1_14b_720p", "wan2_1_14b_1080p", "wan2_1_1_3b_480p"}
+
+
+@pytest.mark.parametrize("path", CUT, ids=lambda path: path.stem)
+def test_nothing_large_is_whole_on_the_experiment_s_own_mesh(path):
+    work = WORKS[path]
+    mesh = own_mesh(work)
+    if isinstance(work, Sample):
+        parts = planned(work, mesh).parts  # but for the text, which every chip's tokens attend to
+        assert_cut(parts["parameters"], mesh)
+        assert_cut(parts["latents"], mesh)
+        for network in model_of(work.model).networks.values():
+            assert_cut(parameter_tree(network), mesh, shardings(abstract(network), mesh))
+        return
+    state, _, batch, _, frozen = abstract_step(work, mesh).arguments
+    assert_cut(state, mesh)
+    if frozen and "dit" in frozen:
+        assert_cut(frozen["dit"], mesh)
+    for array in jax.tree.leaves(
+        batch
+    ):  # a chip is fed its clips alone; their tokens are cut within the step
+        copies = mesh.shape["data"] * mesh.shape["fsdp"]
+        assert array.sharding.shard_shape(array.shape)[0] * copies == array.shape[0]

@@ -157,15 +157,15 @@ def test_a_large_state_isn_t_held_whole():
     assert best.bytes < 95 * 2**30
 
 
-@pytest.mark.parametrize(
-    ("path", "topology"),
-    [
-        ("train/wan2_1_1_3b_480p.py", "v6e-16"),
-        ("train/wan2_1_14b_720p.py", "v5p:4x4x4"),
-        ("train/wan2_1_14b_1080p.py", "v5p-512"),
-        ("sample/minute_1080p.py", "v5p-512"),
-    ],
-)
+SHIPPED = [
+    ("train/wan2_1_1_3b_480p.py", "v6e-16"),
+    ("train/wan2_1_14b_720p.py", "v5p:4x4x4"),
+    ("train/wan2_1_14b_1080p.py", "v5p-512"),
+    ("sample/minute_1080p.py", "v5p-512"),
+]
+
+
+@pytest.mark.parametrize(("path", "topology"), SHIPPED)
 def test_shipped_experiments_are_for_their_topologies(path, topology):
     work, topology = load_work(EXPERIMENTS / path), parse_topology(topology)
     mesh = mesh_of_work(work)
@@ -174,8 +174,11 @@ def test_shipped_experiments_are_for_their_topologies(path, topology):
         assert work.batch_size % (mesh.data * mesh.fsdp * work.accumulate) == 0
 
 
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the [tpu] extra")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the [tpu] extra")
+@needs_libtpu
 def test_a_tpu_s_program():
     """With the kernel, as attention is long enough for it; minutes where the machine is busy."""
     dit = dataclasses.replace(tiny_wan.WORDS.dit, width=128, heads=1)
@@ -191,3 +194,14 @@ def test_a_tpu_s_program():
     assert plan.flops["compiled"] == pytest.approx(plan.flops["executed"], rel=0.3)
     assert 0 < plan.mfu_bound < 1
     assert plan.dollars > 0
+
+
+@pytest.mark.slow
+@needs_libtpu
+@pytest.mark.parametrize(("path", "topology"), SHIPPED)
+def test_shipped_experiments_fit_and_could_be_fast(path, topology):
+    """What docs/planning.md says of them; two to eight minutes of CPU time each."""
+    plan = make_plan(load_work(EXPERIMENTS / path), parse_topology(topology), path)
+    assert plan.fits, outcome(plan)
+    assert plan.mfu_bound is not None
+    assert plan.mfu_bound >= 0.55, f"MFU at most {plan.mfu_bound:.3f}, by {plan.limit}"
