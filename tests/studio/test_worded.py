@@ -1,16 +1,14 @@
 """Edits take presets, expansion and variations as generate does."""
 
-import types
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import tiny_model
+from quick_pipeline import QuickPipeline
 
 from sora_jax.media import Clip
 from sora_jax.studio.edits import Card
 from sora_jax.studio.expand import by_grammar
-from sora_jax.studio.pipeline import Pipeline
 from sora_jax.studio.worded import worded
 
 WORDS, OTHER = "a red circle moves right", "a blue star spins"
@@ -24,31 +22,9 @@ def stream(pipeline, prompt) -> Iterator[Clip]:
         yield Clip(CLIP.frames, CLIP.fps, {"prompt": prompt()})
 
 
-class Quick(Pipeline):
-    """Whose networks make nothing, at once."""
-
-    def sample(self, request, given=None, noise=None, report=lambda done, total: None):
-        for step in range(request.steps + 1):
-            report(step, request.steps)
-        return types.SimpleNamespace(latents=request)
-
-    def encode(self, clip):
-        return None
-
-    def decode_batch(self, latents):
-        size, rows = latents.size, [np.random.default_rng(seed) for seed in latents.seeds]
-        return np.stack([rng.uniform(-1, 1, (size.frames, size.height, size.width, 3)) for rng in rows])
-
-    def finish(self, generation):
-        request = generation.latents
-        return [
-            Clip(frames, 8.0, request.settings(row)) for row, frames in enumerate(self.decode_batch(request))
-        ]
-
-
 @pytest.fixture(scope="module")
 def pipeline():
-    return Quick(tiny_model.checkpoint())
+    return QuickPipeline()
 
 
 @pytest.mark.filterwarnings("ignore::sora_jax.studio.prompts.PromptWarning")
