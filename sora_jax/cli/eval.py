@@ -5,6 +5,8 @@ sora-jax eval playground --count 200
 sora-jax eval playground --prompts captions.txt --out report --json
 
 sora-jax eval studio --count 100
+
+sora-jax eval studio --groups extend loop --count 100 --record studio_figures.json
 """
 
 import json
@@ -37,7 +39,9 @@ class Args:
     out: Annotated[
         Path | None, tyro.conf.arg(help_behavior_hint="(default: eval_playground, eval_studio)")
     ] = None
-    """A folder for figures.json, failures.png and successes.png."""
+    """A folder for figures.json, failures.png and successes.png, and for drift.png, a minute's, of the studio's."""
+    record: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(optional)")] = None
+    """A file that the studio's figures are put into, beside what it has of other edits."""
     model: str = "playground"
     """A model's name, or a folder of weights."""
     lora: Annotated[
@@ -75,6 +79,8 @@ def run(args: Args) -> int:
 
     check_request(steps=args.steps, guidance=args.guidance, seed=args.seed, variations=args.batch)
     prompts = _read_prompts(args.prompts) if args.prompts else []
+    if args.record is not None and args.what != "studio":
+        raise ValueError("--record keeps figures of edits: give it with `eval studio`.")
     out = args.out or Path(f"eval_{args.what}")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,7 @@ def run(args: Args) -> int:
     from rich.console import Console
 
     from sora_jax.evals.playground import GROUPS, evaluate
-    from sora_jax.evals.report import studio_table, table, write_json, write_sheet
+    from sora_jax.evals.report import record, studio_table, table, write_drift, write_json, write_sheet
     from sora_jax.evals.studio import TASKS, evaluate_studio
     from sora_jax.studio.pipeline import load
     from sora_jax.studio.progress import bar
@@ -131,11 +137,20 @@ def run(args: Args) -> int:
         Console(width=None if sys.stdout.isatty() else 120).print(
             (studio_table if args.what == "studio" else table)(figures)
         )
-    written = (
+    written = [
         write_json(figures, out / "figures.json"),
         write_sheet(worst, out / "failures.png"),
         write_sheet(best, out / "successes.png"),
-    )
+    ]
+    if args.record is not None:
+        written.append(record(figures, args.record))
+    if minute := figures.get("tasks", {}).get("minute"):
+        try:
+            written.append(write_drift(minute, out / "drift.png"))
+        except ImportError:
+            print(
+                "sora-jax: note: drift.png needs Matplotlib: pip install 'sora_jax[plots]'.", file=sys.stderr
+            )
     for path in filter(None, written):
         print(path, file=sys.stderr if args.as_json else sys.stdout)
     return 0

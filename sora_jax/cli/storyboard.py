@@ -6,9 +6,14 @@ The file is a list of cards, each with "at" (seconds) and one or more of "prompt
 "cut" (true begins a new shot):
 
 [{"at": 0, "prompt": "a red circle moves right"}, {"at": 3, "prompt": "a blue star spins", "cut": true}]
+
+sora-jax storyboard --script "a red circle moves right, then it grows. Cut to a blue star." --seconds 6
+
+Cards of a script are its sentences; with --chat an endpoint writes them.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +29,10 @@ __all__ = ["Args", "run"]
 class Args(Edit):
     """Options of `sora-jax storyboard`."""
 
-    cards: tyro.conf.Positional[Path]
+    cards: Annotated[tyro.conf.Positional[Path | None], UNSET] = None
     """The file of cards."""
+    script: Annotated[str | None, UNSET] = None
+    """In place of it a text to make cards of, or a .txt file that holds one; the cards are shown."""
     seconds: float
     """How long the clip is."""
     aspect: Annotated[str | None, UNSET] = None
@@ -70,13 +77,31 @@ def _cards(path: Path) -> list[Any]:
     return cards
 
 
+def _of_script(args: Args, script: str) -> list[Any]:
+    from sora_jax.studio.expand import cards_of
+
+    cards = cards_of(script, args.seconds, args.endpoint())
+    for card in cards:
+        print(f"card at {card.at:g} s{', a cut' * card.cut}: {card.prompt}", file=sys.stderr)
+    return cards
+
+
 def run(args: Args) -> int:
     """Makes the storyboard and writes it; prints the file's path."""
-    cards = _cards(args.cards)
+    if (args.cards is None) == (args.script is None):
+        raise ValueError("the cards come of a file or of a script: give one of cards and --script.")
+    if args.cards is not None:
+        cards, name, about = _cards(args.cards), args.cards.stem, {}
+    else:
+        name = script = args.script or ""
+        if script.endswith(".txt"):
+            name, script = Path(script).stem, Path(script).read_text(encoding="utf-8")
+        cards, about = _of_script(args, script), {"script": script}
     return edit(
         args,
-        args.cards.stem,
+        name,
         lambda pipeline, settings: pipeline.storyboard(
             cards, seconds=args.seconds, aspect=args.aspect, **settings
         ),
+        about,
     )

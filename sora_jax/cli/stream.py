@@ -11,13 +11,13 @@ from typing import Annotated
 
 import tyro
 
-from sora_jax.cli.edit import UNSET, Edit, reserve
+from sora_jax.cli.edit import UNSET, Settings, reserve
 
 __all__ = ["Args", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(Edit):
+class Args(Settings):
     """Options of `sora-jax stream`."""
 
     prompts: tyro.conf.Positional[tuple[str, ...]]
@@ -37,10 +37,9 @@ def run(args: Args) -> int:
     import numpy as np
 
     from sora_jax.media import Clip
-    from sora_jax.studio.pipeline import load
 
-    path = reserve(args.out, args.prompts[0] if args.prompts else "")
-    pipeline = load(args.model, lora=args.lora, lora_2=args.lora_2, dtype=args.dtype)
+    [path] = reserve(args.out, args.prompts[0] if args.prompts else "")
+    pipeline = args.load()
     made: list[Clip] = []
     began, first = time.perf_counter(), 0.0
     frames = 0

@@ -8,7 +8,7 @@ from typing import Any
 from sora_jax.media import contact_sheet
 from sora_jax.media.atomic import atomic
 
-__all__ = ["studio_table", "table", "write_json", "write_sheet"]
+__all__ = ["record", "studio_table", "table", "write_drift", "write_json", "write_sheet"]
 
 
 def _mark(value: float, needs: float | None) -> str:
@@ -82,6 +82,54 @@ def write_json(figures: dict[str, Any], path: Path) -> Path:
     """Writes the figures in one piece or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def record(figures: dict[str, Any], path: Path) -> Path:
+    """Writes the figures of `evaluate_studio` into a file that keeps what it has of other edits.
+
+    Raises ValueError for a file that holds something else, or figures of another model.
+    """
+    found: dict[str, Any] = {"model": figures["model"], "tasks": {}}
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            same = found["model"] == figures["model"] and isinstance(found["tasks"], dict)
+        except (ValueError, LookupError, TypeError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"{path} holds no figures of {figures['model']}'s edits: name another file, or a new one."
+            )
+    how = {name: figures[name] for name in ("settings", "seed", "lora", "seconds")}
+    for name, task in figures["tasks"].items():
+        found["tasks"][name] = {**task, **how}
+    return write_json(found, path)
+
+
+def write_drift(task: dict[str, Any], path: Path) -> Path:
+    """Draws how many of the cases of an edit are still right after so many seconds, as a picture.
+
+    task: one of `evaluate_studio`'s, whose rows are named by times, as in "15 s".
+
+    Raises ImportError without Matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in task["rows"] if row["name"].endswith(" s")]
+    seconds = [float(row["name"].removesuffix(" s")) for row in rows]
+    values, low, high = ([100 * row[name] for row in rows] for name in ("value", "low", "high"))
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes: Any = figure.add_subplot()
+    axes.plot(seconds, values, marker="o")
+    axes.fill_between(seconds, low, high, alpha=0.2, label="95 % interval")
+    for row, second in zip(rows, seconds, strict=True):
+        if row["needs"] is not None:
+            axes.plot(second, 100 * row["needs"], marker="_", markersize=20, color="black", label="asked for")
+    axes.set(title=task["title"], xlabel="seconds", ylabel=f"right, % of {task['count']}", ylim=(0, 100))
+    axes.legend()
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     return path
 
 

@@ -1,13 +1,13 @@
 """Labelled clips in bulk: prompts in, a folder of clips with their captions out, that goes on where it was stopped.
 
 Clip i shows prompt i mod p of p prompts from the noise of seed + i, whatever batch it is in. A clip's file is there
-whole or not at all, so what is missing is what remains to be made.
+whole or not at all, so what is missing is what remains to be made; its caption is written after it.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def make_dataset(
 ) -> Path:
     """Makes the clips that `folder` lacks of `count` (mp4), and `captions.jsonl` beside them, which it returns.
 
+    After each batch the captions of what is there by then are written.
     A dataset to train on comes of it by `sora-jax data folder FOLDER`. `options` are as of `Pipeline.generate`.
 
     Raises ValueError where the folder holds a dataset of other prompts, of another model or of other options.
@@ -72,14 +73,21 @@ def make_dataset(
         raise ValueError(f"count is {count} and batch is {batch}: both must be at least 1.")
     words = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
     said = {name: value for name, value in options.items() if value is not None}
-    about = {"model": pipeline.config.name, "prompts_sha256": words, "seed": seed, **said}
+    model = {name: value for name, value in pipeline.about().items() if name != "software"}
+    about = {**model, "prompts_sha256": words, "seed": seed, **said}
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder / "dataset.json", json.loads(json.dumps(about)))
 
     def file(i: int) -> Path:
         return folder / f"{i:08d}.mp4"
 
+    def lines(rows: Iterable[int]) -> str:
+        found = ({"file": file(i).name, "caption": prompts[i % len(prompts)], "seed": seed + i} for i in rows)
+        return "".join(json.dumps(row) + "\n" for row in found)
+
+    captions = folder / "captions.jsonl"
     missing = [i for i in range(count) if not file(i).exists()]
+    _write(captions, lines(sorted(set(range(count)) - set(missing))))
     report(count - len(missing), count)
     for first in range(0, len(missing), batch):
         rows = missing[first : first + batch]
@@ -91,12 +99,10 @@ def make_dataset(
         )
         for i, clip in zip(rows, clips, strict=True):
             clip.save(file(i))
+        with captions.open("a", encoding="utf-8") as table:
+            table.write(lines(rows))
         report(count - len(missing) + first + len(rows), count)
-    lines = [
-        json.dumps({"file": file(i).name, "caption": prompts[i % len(prompts)], "seed": seed + i})
-        for i in range(count)
-    ]
-    return _write(folder / "captions.jsonl", "\n".join(lines) + "\n")
+    return _write(captions, lines(range(count)))
 
 
 def _same(path: Path, about: dict[str, Any]) -> None:

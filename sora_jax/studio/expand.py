@@ -26,8 +26,8 @@ ASK = (
 )
 ASK_CARDS = (
     "Split the user's script into the shots of a video of {seconds:g} seconds. Answer with JSON alone: a list of "
-    'objects with "at" (seconds, rising, the first 0), "prompt" (what is seen, one sentence) and "cut" (whether a new '
-    "shot begins)."
+    'objects with "at" (seconds, rising, the first 0), "prompt" (what is seen, one sentence that names who or what '
+    'does it) and "cut" (whether a new shot begins).'
 )
 
 
@@ -106,18 +106,43 @@ def expand_with(chat: Chat | None, seed: int = 0) -> Expand:
 def cards_of(script: str, seconds: float, chat: Chat | None = None) -> list[Card]:
     """The cards of a script: by the endpoint, or one for each sentence, as long as each other.
 
-    A sentence that begins with "cut to" begins a new shot. Raises ValueError for a script with nothing to show.
+    A sentence that begins with "cut to" begins a new shot; one without a subject, as in "it grows", goes on with that
+    of the card before. Raises ValueError for a script with nothing to show.
     """
     if chat is not None:
         return _cards(chat.ask(ASK_CARDS.format(seconds=seconds), script))
-    sentences = [part.strip() for part in re.split(r"[.;\n]+|,? then ", script) if part.strip()]
+    parts = re.split(r"[.;\n]+|,?(?: and)? then ", script)
+    sentences = [part.strip(" ,") for part in parts if part.strip(" ,")]
     if not sentences:
         raise ValueError("the script is empty: write what is seen, one sentence for each card.")
-    cards = []
+    cards, before = [], ""
     for place, sentence in enumerate(sentences):
         prompt, cuts = re.subn(r"^cut to:?\s+", "", sentence, flags=re.IGNORECASE)
-        cards.append(Card(at=seconds * place / len(sentences), prompt=prompt, cut=bool(cuts and place)))
+        before = _with_subject(prompt, before)
+        cards.append(Card(at=seconds * place / len(sentences), prompt=before, cut=bool(cuts and place)))
     return cards
+
+
+def _with_subject(prompt: str, before: str) -> str:
+    """The prompt with what the one before it shows as its subject, where it names none, or only as "the star"."""
+    from sora_jax.data.playground.claims import parse
+
+    shown, said = parse(before).objects, parse(prompt).objects
+    if shown and not said:
+        subject = " and ".join(map(_noun, shown))
+        rest = re.sub(r"^(?:it|they|this|that|these|those|he|she)\b\s*", "", prompt, flags=re.IGNORECASE)
+        moves = parse(f"{subject} {rest}").objects[-1].motion is not None
+        return f"{subject} {rest}" if moves else f"{subject} while {prompt[0].lower()}{prompt[1:]}"
+    for one in said:
+        same = [other for other in shown if other.shape == one.shape]
+        if len(same) == 1 and one.color is None:
+            prompt = re.sub(rf"\bthe {one.shape}\b", _noun(same[0]), prompt, count=1, flags=re.IGNORECASE)
+    return prompt
+
+
+def _noun(one: Any) -> str:
+    words = " ".join(filter(None, (one.size, one.color, one.shape)))
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _cards(answer: str) -> list[Card]:

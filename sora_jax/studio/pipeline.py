@@ -24,6 +24,7 @@ from sora_jax.studio.progress import Report, reporting
 from sora_jax.studio.prompts import check_words
 from sora_jax.studio.request import Request, check_request, resolve, seeds_of
 from sora_jax.studio.session import Session
+from sora_jax.studio.worded import worded
 from sora_jax.weights import load as load_checkpoint
 from sora_jax.weights.lora_files import load_loras
 
@@ -63,17 +64,17 @@ def load(
 class Pipeline(Networks):
     """A model, ready to make clips. Each of its methods compiles once a shape."""
 
-    animate = edits.animate
-    blend = edits.blend
-    connect = edits.connect
-    extend = edits.extend
-    inpaint = edits.inpaint
-    loop = edits.loop
-    outpaint = edits.outpaint
-    recut = edits.recut
-    remix = edits.remix
-    storyboard = edits.storyboard
-    stream = edits.stream
+    animate = worded(edits.animate)
+    blend = worded(edits.blend)
+    connect = worded(edits.connect)
+    extend = worded(edits.extend)
+    inpaint = worded(edits.inpaint)
+    loop = worded(edits.loop)
+    outpaint = worded(edits.outpaint)
+    recut = worded(edits.recut)
+    remix = worded(edits.remix)
+    storyboard = worded(edits.storyboard)
+    stream = worded(edits.stream)
 
     @property
     def world(self) -> str:

@@ -38,6 +38,9 @@ class Recorder:
             bound = inspect.signature(getattr(Pipeline, name)).bind(self, *arguments, **options)
             self.calls[name] = bound.arguments
             clip = Clip(np.zeros((5, 16, 16, 3), np.float32), 8.0, {"operation": name})
+            if count := options.get("variations"):
+                seeds = range(options["seed"], options["seed"] + count)
+                return [Clip(clip.frames, clip.fps, {"seed": seed}) for seed in seeds]
             return iter([clip, clip]) if name == "stream" else clip
 
         return call
@@ -75,6 +78,60 @@ def test_each_command_says_what_its_edit_takes(clip, picture, work, capsys, monk
         called = recorder.calls[name]
         settings = {**called, **called.pop("settings")}
         assert {**expected, "seed": 3}.items() <= settings.items(), name
+
+
+def test_every_command_takes_the_settings_of_generate(clip, picture, work, monkeypatch, capsys):
+    given = {"--guidance-2": 3.0, "--history": 0.5, "--cache": "0.2", "--preset": "night"}
+    words = [word for pair in given.items() for word in map(str, pair)]
+    loaded = {}
+    recorder = Recorder()
+    monkeypatch.setattr(
+        "sora_jax.studio.pipeline.load", lambda *_, **options: loaded.update(options) or recorder
+    )
+    for name, arguments in {
+        "remix": [clip, WORDS],
+        "stream": [WORDS, "--seconds", "0.5"],
+        "animate": [picture, WORDS],
+    }.items():
+        command = [name, *arguments, *words, "--expand", "--quantize", "int8", "--shards", "2"]
+        assert main([*command, "--out", "clip.webp"]) == 0, capsys.readouterr().err
+        settings = recorder.calls[name]["settings"]
+        assert "a red circle stays still" in settings["expand"]("red circle")
+        assert "prompt: The scene" in capsys.readouterr().err
+        made = {key.strip("-").replace("-", "_"): value for key, value in given.items()}
+        del made["preset"]
+        assert {**made, "presets": ("night",)}.items() <= settings.items()
+        assert (loaded["quantize"], loaded["mesh"].size) == ("int8", 2)
+
+
+def test_variations_of_an_edit_and_their_sheet(clip, work, capsys, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr("sora_jax.studio.pipeline.load", lambda *_, **__: recorder)
+    command = ["remix", clip, WORDS, "--variations", "2", "--seed", "4", "--out", "new.webp"]
+    assert main(command) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.split() == ["new-1.webp", "new-2.webp", "new-sheet.png"]
+    assert [read(f"new-{i}.webp").metadata["seed"] for i in (1, 2)] == [4, 5]
+    assert read("new-sheet.png").metadata["seeds"] == [4, 5]
+
+
+def test_a_script_becomes_a_storyboard(work, monkeypatch, capsys):
+    recorder = Recorder()
+    monkeypatch.setattr("sora_jax.studio.pipeline.load", lambda *_, **__: recorder)
+    script = "A red circle moves right, then it grows. Cut to: a blue star spins"
+    (work / "story.txt").write_text(script)
+    for given, out in ((script, "a.webp"), ("story.txt", "b.webp")):
+        assert main(["storyboard", "--script", given, "--seconds", "6", "--out", out]) == 0
+        cards = recorder.calls["storyboard"]["cards"]
+        assert [card.prompt for card in cards] == [
+            "A red circle moves right",
+            "a red circle grows",
+            "a blue star spins",
+        ]
+        shown = capsys.readouterr().err
+        assert "card at 2 s: a red circle grows\ncard at 4 s, a cut: a blue star spins\n" in shown
+        assert read(out).metadata["script"] == script
+    assert main(["storyboard", "--seconds", "6"]) == 2
+    assert "give one of cards and --script" in capsys.readouterr().err
 
 
 def test_an_edit_from_file_to_file(model, clip, work, capsys):

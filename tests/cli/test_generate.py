@@ -45,8 +45,18 @@ def test_the_name_comes_from_the_prompt_and_replaces_nothing(model, work, capsys
 
 def test_variations_are_files_with_seeds_of_their_own(model, work, capsys):
     assert run(model, "--variations", 2, "--out", "clip.png", "--seed", 4) == 0
-    assert capsys.readouterr().out.split() == ["clip-1.png", "clip-2.png"]
+    assert capsys.readouterr().out.split() == ["clip-1.png", "clip-2.png", "clip-sheet.png"]
     assert [read_metadata(work / f"clip-{i}.png")["seed"] for i in (1, 2)] == [4, 5]
+    assert read_metadata(work / "clip-sheet.png")["seeds"] == [4, 5]
+    assert read(work / "clip-sheet.png").frames.shape[1] > 2 * 96  # a row of frames for each
+
+
+def test_variations_replace_nothing(model, work, capsys):
+    for _ in range(2):
+        assert run(model, "--variations", 2, "--steps", 1) == 0
+    stem = "a-red-circle-moves-right"
+    ends = ["1.mp4", "2.mp4", "sheet.png", "2-1.mp4", "2-2.mp4", "2-sheet.png"]
+    assert sorted(os.listdir(work)) == sorted(f"{stem}-{end}" for end in ends)
 
 
 def test_an_image_is_what_the_clip_starts_with(model, work):

@@ -8,6 +8,8 @@ import pytest
 
 import sora_jax as sora
 from sora_jax.evals.playground import GROUPS, evaluate
+from sora_jax.evals.studio import evaluate_studio
+from sora_jax.evals.studio_scenes import fresh_scene, shot_of
 
 FIGURES = json.loads((resources.files("sora_jax") / "weights/playground/figures.json").read_text())
 
@@ -32,6 +34,15 @@ def test_a_clip_is_in_range_and_moves(pipeline):
 
 def test_the_autoencoder_keeps_its_figure(pipeline):
     assert evaluate(pipeline, count=8, groups=("vae",)).figures["vae"]["psnr"] >= 34
+
+
+def test_edits_keep_what_they_are_given(pipeline):
+    figures, _, _ = evaluate_studio(pipeline, count=1, tasks=("animate", "extend"), steps=3)
+    kept = [row for task in figures["tasks"].values() for row in task["rows"] if row["name"] == "kept"]
+    assert [(row["value"], row["met"]) for row in kept] == [(99, True), (99, True)]  # to the bit
+    clip = shot_of(pipeline, fresh_scene(0))
+    same = pipeline.remix(clip, "a blue star spins", strength=0, progress=False)
+    np.testing.assert_array_equal(same.frames, clip.frames)
 
 
 @pytest.mark.slow

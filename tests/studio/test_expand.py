@@ -125,8 +125,18 @@ def test_a_script_becomes_cards():
     cards = cards_of("A red circle moves right, then it grows. Cut to: a blue star spins", 6)
     assert [(card.at, card.prompt, card.cut) for card in cards] == [
         (0, "A red circle moves right", False),
-        (2, "it grows", False),
+        (2, "a red circle grows", False),
         (4, "a blue star spins", True),
+    ]
+    cards = cards_of(
+        "an orange star spins and then bounces; the camera zooms in. The star grows. It gets dark", 5
+    )
+    assert [card.prompt for card in cards] == [
+        "an orange star spins",
+        "an orange star bounces",
+        "an orange star while the camera zooms in",
+        "an orange star grows",
+        "an orange star while it gets dark",
     ]
     with pytest.raises(ValueError, match="script is empty"):
         cards_of(" . ", 6)
