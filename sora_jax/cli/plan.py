@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sora_jax.models.remat import Remat
+
 __all__ = ["main"]
 
 
@@ -38,7 +40,7 @@ class Args:
     tensor: int | None = None
     attention: Literal["ulysses_ring", "ulysses", "ring", "all_gather"] | None = None
     """How tokens on different devices of the context axis meet."""
-    remat: Literal["none", "dots", "offload", "attention", "full"] | None = None
+    remat: Remat | None = None
     """What the backward pass computes again, in place of the experiment's."""
     batch: int | None = None
     """Clips of a step on all devices, in place of the experiment's."""

@@ -53,7 +53,8 @@ class Plan:
     """Of the mathematics alone, on all chips together: nothing computed twice."""
     flops: dict[str, float] | None = None
     """The same by who counts: `executed` with what is computed twice, of that `kernels`; `compiled`, XLA's program with
-    the kernels' added."""
+    the kernels' added; `cost_analysis`, XLA's own figure of it, where the compiler gives one: element by element work
+    too, loops once, no kernels."""
     bytes_moved_per_chip: float | None = None
     """Between chip and main memory."""
     collective_bytes: dict[str, dict[str, float]] | None = None
@@ -140,6 +141,11 @@ def make_plan(
     memory = _memory(compiled.memory_analysis(), held, together)
     total = sum(memory.values()) - memory["host"]
     figures = _figures(program, traced, compiled, list(mesh.devices.flat), topology)
+    if memory["host"]:
+        figures["notes"] += (
+            "what waits in the host's memory goes there and back in a step, over a link whose speed isn't published: "
+            "the bound leaves it out.",
+        )
     plan = Plan(
         **about,
         **figures,
@@ -178,6 +184,7 @@ def _figures(
             "executed": executed.flops / turns,
             "kernels": kernels,
             "compiled": product_flops(text) * topology.devices / turns + kernels,
+            **_cost_analysis(compiled, topology),
         },
         "bytes_moved_per_chip": together * moved,
         "collective_bytes": sent,
@@ -204,6 +211,11 @@ def _figures(
             "limit": bound.limit,
         }
     return {**figures, "notes": tuple(notes)}
+
+
+def _cost_analysis(compiled: Any, topology: Topology) -> dict[str, float]:
+    flops = (compiled.cost_analysis() or {}).get("flops", 0)
+    return {"cost_analysis": flops * topology.devices} if flops > 0 else {}
 
 
 def _bytes(tree: Any) -> int:

@@ -64,9 +64,10 @@ def _bounds(plan: Plan) -> list[Table]:
         "with what is computed again": plan.flops["executed"],
         "  of that, in kernels": plan.flops["kernels"],
         "in XLA's program": plan.flops["compiled"],
+        "  by XLA's cost_analysis()": plan.flops.get("cost_analysis"),
     }
     for name, value in rows.items():
-        work.add_row(name, f"{value / 1e15:,.3f}")
+        work.add_row(name, "not told" if value is None else f"{value / 1e15:,.3f}")
     sent = Table(title="what a chip sends in a step")
     for name in ("collective", "GB in a slice", "GB to others"):
         sent.add_column(name, justify="right" if name.startswith("GB") else "left")
