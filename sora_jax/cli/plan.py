@@ -118,7 +118,8 @@ def _plan(args: Args, work: Any, topology: Any) -> Any:
     from sora_jax.evals.plan.plan import make_plan
 
     hlo = None if args.search else args.hlo
-    return make_plan(work, topology, str(args.experiment), samples=args.samples, price=args.price, hlo=hlo)
+    settings = {"samples": args.samples, "price": args.price, "hlo": hlo, "whole": not args.search}
+    return make_plan(work, topology, str(args.experiment), **settings)
 
 
 def _search(args: Args, work: Any, topology: Any, status: Any) -> list[Any]:

@@ -273,7 +273,8 @@ def _per_channel(values, z):
 
 
 @partial(jax.jit, static_argnames=("config", "method", "dtype"))
-def _apply_chunk(params, cache, x, config, method, dtype):
+def apply_chunk(params, cache, x, config, method, dtype):
+    """What `method` gives of one chunk, and {"cache": ...} for the next; `cache` is None for the first."""
     variables = {"params": params} | ({} if cache is None else {"cache": cache})
     return VAE(config, dtype).apply(variables, x, method=method, mutable=["cache"])
 
@@ -281,7 +282,7 @@ def _apply_chunk(params, cache, x, config, method, dtype):
 def _chunks(params, x, config, method, starts, dtype):
     cache = None
     for start, stop in zip(starts, [*starts[1:], x.shape[1]], strict=True):
-        out, state = _apply_chunk(params, cache, jnp.asarray(x[:, start:stop]), config, method, dtype)
+        out, state = apply_chunk(params, cache, jnp.asarray(x[:, start:stop]), config, method, dtype)
         cache = state["cache"]
         yield out
 

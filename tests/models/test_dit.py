@@ -12,6 +12,7 @@ from sora_jax.models.dit import (
     DIT_WAN2_1_T2V_1_3B,
     DIT_WAN2_1_T2V_14B,
     DIT_WAN2_2_TI2V_5B,
+    REMAT,
     Block,
     DiT,
     DiTConfig,

@@ -51,8 +51,10 @@ def choices(work: Work, topology: Topology) -> list[Choice]:
     """
     if isinstance(work, Sample):
         found = list(_sampling(work, topology))
+    elif isinstance(work, VAERun):
+        found = list(_autoencoder(work, topology))
     else:
-        found = list((_autoencoder if isinstance(work, VAERun) else _training)(work, topology))
+        found = list(_training(work, topology))
     if not found:
         raise ValueError(
             f"no mesh of {topology.devices} devices divides the batch: choose a batch that shares a larger factor with "

@@ -16,11 +16,13 @@ from sora_jax.evals.plan.plan import make_plan
 from sora_jax.evals.plan.program import load_work, mesh_of_work, with_settings
 from sora_jax.evals.plan.report import outcome, ranking, table
 from sora_jax.evals.plan.search import choices, ranked
+from sora_jax.evals.plan.stages import stages
 from sora_jax.evals.plan.topology import parse_topology
 from sora_jax.models.remat import NAMES
-from sora_jax.parallel import MeshConfig
+from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.studio.sample import Sample
 from sora_jax.train.finetune import FineTuneRun
+from sora_jax.train.flops import work_of
 from sora_jax.train.vae import VAERun
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -99,7 +101,7 @@ def test_tables_are_drawn(plan, capsys):
     assert ranked([unfit, bounded])[0] is bounded
 
 
-def test_a_sampling_step(monkeypatch):
+def test_a_sampling_step(monkeypatch, capsys):
     monkeypatch.setitem(program.MODELS, "words", tiny_wan.WORDS)
     plan = make_plan(SAMPLE, parse_topology("cpu:4"), "tiny")
     assert plan.settings["steps"] == tiny_wan.WORDS.defaults.steps
@@ -112,6 +114,39 @@ def test_a_sampling_step(monkeypatch):
     expected = 2 * 2 * (dit.depth * (products + attention) + embedding)
     assert plan.flops_per_step == pytest.approx(expected, rel=0.05)
     assert plan.memory["latents"] > 0
+    text, decoder = plan.stages["text"], plan.stages["decode"]
+    assert (text.settings["runs"], text.settings["texts"], decoder.settings["runs"]) == (1, 2, 1)
+    assert text.flops_per_step > 0
+    assert decoder.flops_per_step > 0
+    # The three networks lie on the devices together, and each program has two of them beside its own.
+    kept = {name: one.memory["parameters"] for name, one in {"dit": plan, **plan.stages}.items()}
+    for name, one in {"dit": plan, **plan.stages}.items():
+        assert one.memory["other networks"] == sum(kept.values()) - kept[name] > 0
+    assert json.loads(json.dumps(plan.record()))["stages"]["decode"]["settings"] == decoder.settings
+    from rich.console import Console
+
+    Console(width=120).print(table(plan))
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in ("the denoiser's steps", "text encoder", "decoder"))
+
+
+def test_a_clip_that_is_too_large_is_planned_by_the_chunk_of_a_tile(monkeypatch):
+    monkeypatch.setitem(program.MODELS, "words", tiny_wan.WORDS)
+    sample = dataclasses.replace(SAMPLE, size="80x64", context=1, shards=1)
+    mesh = make_mesh(mesh_of_work(sample), jax.devices()[:1])
+    settings = stages(sample, mesh, 1.0)["decode"].settings
+    # 16 x 16 of 32 x 40 latents at a time, overlapping by a quarter.
+    expected = {"runs": 27, "tiles": 9, "chunks": 3, "rows": 32, "columns": 32}
+    assert settings == {"kind": "decoder", **expected}
+
+    sample = dataclasses.replace(sample, size="32x32")
+    whole, little = stages(sample, mesh, math.inf)["decode"], stages(sample, mesh, 1.0)["decode"]
+    assert (whole.settings["runs"], little.settings["runs"]) == (1, 3)
+    # The first of three latent frames is one frame, and counts as two.
+    all_, one = (work_of(stage.useful().jaxpr).flops for stage in (whole, little))
+    assert 1 < 3 * one / all_ <= 6 / 5
+    # One with no room for the text encoder leaves it on the host.
+    assert {*little.beside} == {"dit"} < {*whole.beside} == {"dit", "text"}
 
 
 def test_what_is_asked_for_wrongly():
