@@ -38,8 +38,9 @@ usage() {
 # Fills name, project, zone, ... from the options; what comes after -- is `train`. `$allowed` names the options that
 # this script takes.
 parse() {
-  name='' project='' zone='' type='' slices=1 cluster='' workdir='' worker=0
+  name='' project='' zone='' type='' slices=1 slice=0 cluster='' workdir='' worker=0
   spot=false yes=false watch=false dry_run=false train=()
+  check_secrets "$@"
   while (($#)); do
     case $1 in
       -h | --help)
@@ -98,7 +99,23 @@ check_type() {
     if ((most)); then sizes+=" or a multiple of 128 up to $most"; fi
     "$whole_cubes" || fail "--type '$type' has no topology: ${type%-*} comes with N of $sizes."
   fi
+  check_slices
+}
+
+check_slices() {
   [[ $slices =~ ^[1-9][0-9]{0,3}$ ]] || fail "--slices '$slices' is no count: give 1 or more."
+}
+
+# Refuses words that carry a secret, such as HF_TOKEN=... or --api-key ..., and doesn't say it: commands are printed.
+check_secrets() {
+  local word secret='(key|token|secret|password)'
+  shopt -s nocasematch
+  for word in "$@"; do
+    if [[ $word =~ ^(--([a-z0-9]+[-_.])*$secret(=|$)|([a-z0-9]+_)*$secret=) ]]; then
+      fail "${word%%=*} looks like a secret, and commands are printed: keep it in a file on the workers, such as ~/.cache/huggingface/token."
+    fi
+  done
+  shopt -u nocasematch
 }
 
 # Checks --workdir and the words after --.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sora_jax.models.remat import Remat
 from sora_jax.parallel import MeshConfig
 
 __all__ = [
@@ -71,7 +72,7 @@ class Train(Timed):
     """Frames of a clip."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products."""
-    remat: Annotated[Literal["none", "dots", "offload", "attention", "full"] | None, MODELS_OWN] = None
+    remat: Annotated[Remat | None, MODELS_OWN] = None
     """What the backward pass computes again."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     mesh: MeshConfig = MeshConfig()

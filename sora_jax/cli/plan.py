@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sora_jax.models.remat import Remat
+
 __all__ = ["main"]
 
 
@@ -38,7 +40,7 @@ class Args:
     tensor: int | None = None
     attention: Literal["ulysses_ring", "ulysses", "ring", "all_gather"] | None = None
     """How tokens on different devices of the context axis meet."""
-    remat: Literal["none", "dots", "offload", "attention", "full"] | None = None
+    remat: Remat | None = None
     """What the backward pass computes again, in place of the experiment's."""
     batch: int | None = None
     """Clips of a step on all devices, in place of the experiment's."""
@@ -116,7 +118,8 @@ def _plan(args: Args, work: Any, topology: Any) -> Any:
     from sora_jax.evals.plan.plan import make_plan
 
     hlo = None if args.search else args.hlo
-    return make_plan(work, topology, str(args.experiment), samples=args.samples, price=args.price, hlo=hlo)
+    settings = {"samples": args.samples, "price": args.price, "hlo": hlo, "whole": not args.search}
+    return make_plan(work, topology, str(args.experiment), **settings)
 
 
 def _search(args: Args, work: Any, topology: Any, status: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sora_jax.models.remat import NAMES, Remat
 from sora_jax.nn.attention import Attention
 from sora_jax.nn.conv import Neighbours
 from sora_jax.nn.embed import ImageProjection, TextProjection, TimeEmbedding
@@ -62,7 +63,7 @@ class DiTConfig:
     image_positions: int | None = None
     """Places that the image tokens are told apart by: those of both images, where it takes a first and a last."""
     eps: float = 1e-6
-    remat: Literal["none", "minimal", "dots", "offload", "attention", "full"] = "none"
+    remat: Remat = "none"
     """What the backward pass recomputes of each block: nothing, all but attention and the weights' matmuls (their
     results stay on the device, under either name), all but the matmuls (they wait in the host's memory), all but
     attention, everything. XLA's own attention is always computed again where anything is."""
@@ -98,10 +99,8 @@ class DiTConfig:
             raise ValueError(f"patch {self.patch}: give three positive sizes (frames, rows, columns).")
         if self.freq_width < 2 or self.freq_width % 2:
             raise ValueError(f"freq_width is {self.freq_width}: it must be even and positive.")
-        if self.remat not in ("none", *REMAT):
-            raise ValueError(
-                f"remat is {self.remat!r}: choose none, minimal (or dots), offload, attention or full."
-            )
+        if self.remat not in NAMES:
+            raise ValueError(f"remat is {self.remat!r}: choose one of {', '.join(NAMES)}.")
         if self.prediction not in ("velocity", "preconditioned"):
             raise ValueError(f"prediction is {self.prediction!r}: choose velocity or preconditioned.")
         if self.prediction == "preconditioned" and self.in_channels != self.out_channels:

@@ -282,7 +282,8 @@ def to_float(video):
 
 
 @partial(jax.jit, static_argnames=("config", "method", "dtype", "mesh"))
-def _apply_chunk(params, cache, x, config, method, dtype, mesh):
+def apply_chunk(params, cache, x, config, method, dtype, mesh=None):
+    """What `method` gives of one chunk, and {"cache": ...} for the next; `cache` is None for the first."""
     variables = {"params": params} | ({} if cache is None else {"cache": cache})
     x = to_float(x) if x.dtype == jnp.uint8 else x
     with spread(mesh) if mesh else nullcontext():
@@ -295,7 +296,7 @@ def _chunks(params, x, config, method, starts, dtype, mesh=None):
     for start, stop in zip(starts, [*starts[1:], x.shape[1]], strict=True):
         part = x[:, start:stop]
         part = jax.device_put(part, batch_sharding(mesh)) if mesh else jnp.asarray(part)
-        out, state = _apply_chunk(params, cache, part, config, method, dtype, mesh)
+        out, state = apply_chunk(params, cache, part, config, method, dtype, mesh)
         cache = state["cache"]
         yield out
 

@@ -44,6 +44,10 @@ class Tiles:
                 f"tiles of {self.chunk} x {self.height} x {self.width} latents: give at least 1 of each."
             )
 
+    def count(self, height: int, width: int) -> int:
+        """Tiles that cover a clip of height x width latents."""
+        return len(_starts(height, self.height, self.overlap)) * len(_starts(width, self.width, self.overlap))
+
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles start so that they cover `length`; the last one is moved back to its end."""

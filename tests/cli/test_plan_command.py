@@ -4,8 +4,11 @@ import json
 
 import jax
 import pytest
+import tyro
 
+from sora_jax.cli import bench_options, plan
 from sora_jax.cli.main import main
+from sora_jax.models.remat import NAMES
 
 RUN = """
 import tiny_wan
@@ -45,6 +48,13 @@ def test_a_table(experiment, capsys):
     shown = capsys.readouterr().out
     assert "2 fake devices of this machine" in shown
     assert "remat none" in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_policy_that_the_network_knows_can_be_asked_for(name):
+    planned = tyro.cli(plan.Args, args=["a.py", "--topology", "cpu:2", "--remat", name])
+    timed = tyro.cli(bench_options.Args, args=["train", "--remat", name])
+    assert planned.remat == timed.remat == name
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,9 @@ def close(got, want, tolerance=1e-5):
 @pytest.fixture(autouse=True)
 def quick_chunks(monkeypatch):
     quick = jax.jit(
-        vae._apply_chunk.__wrapped__, static_argnames=("config", "method", "dtype"), compiler_options=QUICK
+        vae.apply_chunk.__wrapped__, static_argnames=("config", "method", "dtype"), compiler_options=QUICK
     )
-    monkeypatch.setattr(vae, "_apply_chunk", quick)
+    monkeypatch.setattr(vae, "apply_chunk", quick)
 
 
 def test_chunks_with_a_cache_are_the_whole():

@@ -104,10 +104,10 @@ def test_encoding():
 
 def test_one_program_for_all_tiles():
     z, _, _ = decoded()
-    before = vae_module._apply_chunk._cache_size()
+    before = vae_module.apply_chunk._cache_size()
     decode_tiled(params(), z[:, :, :, :15], CONFIG, TILES)
     decode_tiled(params(), z[:, :2], CONFIG, TILES)
-    assert vae_module._apply_chunk._cache_size() == before
+    assert vae_module.apply_chunk._cache_size() == before
 
 
 def test_sizes_that_make_no_sense():

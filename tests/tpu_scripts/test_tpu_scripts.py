@@ -93,19 +93,24 @@ def test_launch_installs_on_every_worker_of_every_slice_before_it_starts_one():
 
 
 def test_resume_makes_the_same_tpu_anew_and_gives_the_same_command():
-    commands = printed(f"resume.sh {PLACE} --name sora --type v6e-16 --spot {RUN}")
-    assert commands[:2] == [
-        shlex.split(STATE),
-        shlex.split(f"{QUEUED} delete sora {AT} --force --quiet"),
-    ]
-    again = printed(f"create.sh {PLACE} --name sora --type v6e-16 --spot")
-    again += printed(f"launch.sh {PLACE} --name sora --type v6e-16 {RUN}")
-    assert commands[2:] == again
+    for type_ in ("--type v6e-16", "--type v6e-16 --slices 2"):
+        commands = printed(f"resume.sh {PLACE} --name sora {type_} --spot {RUN}")
+        assert commands[:2] == [
+            shlex.split(STATE),
+            shlex.split(f"{QUEUED} delete sora {AT} --force --quiet"),
+        ]
+        again = printed(f"create.sh {PLACE} --name sora {type_} --spot")
+        again += printed(f"launch.sh {PLACE} --name sora {type_} {RUN}")
+        assert commands[2:] == again
 
 
 def test_logs_and_tear_down():
     ssh = f"gcloud compute tpus tpu-vm ssh sora {AT} --worker=3 '--command=tail -n 100 -F sora_jax.log'"
     assert printed(f"logs.sh {PLACE} --name sora --worker 3") == [shlex.split(ssh)]
+    for options, node in (("", "sora-0"), (" --slice 1", "sora-1")):
+        of_a_slice = ssh.replace("ssh sora", f"ssh {node}")
+        line = f"logs.sh {PLACE} --name sora --slices 2{options} --worker 3"
+        assert printed(line) == [shlex.split(of_a_slice)]
     delete = f"{QUEUED} delete sora {AT} --force"
     assert printed(f"tear_down.sh {PLACE} --name sora") == [shlex.split(delete)]
     assert printed(f"tear_down.sh {PLACE} --name sora --yes") == [shlex.split(f"{delete} --quiet")]
@@ -172,6 +177,9 @@ def test_slurm_runs_one_process_a_gpu():
         (f"launch.sh {PLACE} --name sora --type v6e-16 --workdir /runs -- none.py", "there is no experiment"),
         (f"resume.sh {PLACE} --name sora --type tpu7x-16 {RUN}", "XPK restarts a run by itself"),
         (f"logs.sh {PLACE} --name sora --worker all", "is no number"),
+        (f"logs.sh {PLACE} --name sora --slices 0", "is no count"),
+        (f"logs.sh {PLACE} --name sora --slice 1", "is none of 1"),
+        (f"logs.sh {PLACE} --name sora --slices 2 --slice 2", "is none of 2"),
         (f"xpk.sh delete {PLACE}", "there is no action 'delete'"),
         (f"xpk.sh launch {PLACE} --cluster pods --name sora --type v6e-16 --spot", "no option '--spot'"),
         ("xla_flags.sh v4", "no TPU generation 'v4'"),
@@ -193,6 +201,53 @@ def test_flags_are_one_line_that_libtpu_reads(generation):
     assert len(flags) > 5
     assert len({flag.split("=")[0] for flag in flags}) == len(flags)
     assert all(flag.startswith("--xla_") and "=" in flag for flag in flags)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            f"{RUN} HF_TOKEN={SECRET}",
+            f"{RUN} WANDB_API_KEY={SECRET}",
+            f"{RUN} AWS_SECRET_ACCESS_KEY={SECRET}",
+        ),
+        *(f"{RUN} --hub.token {SECRET}", f"{RUN} --api-key={SECRET}", f"{RUN} --Password {SECRET}"),
+        *(f"--workdir /runs -- token={SECRET} a.py", f"--token={SECRET} {RUN}"),
+    ],
+)
+@pytest.mark.parametrize("script", ["launch.sh", "resume.sh", "xpk.sh launch --cluster pods"])
+def test_a_secret_among_the_words_is_refused_and_not_written(script, words):
+    for dry_run in ("", " --dry-run"):
+        done = run(f"{script}{dry_run} {PLACE} --name sora --type v6e-16 {words}", PATH="/usr/bin:/bin")
+        assert done.returncode == 2
+        assert "looks like a secret" in done.stderr
+        assert SECRET not in done.stdout + done.stderr
+
+
+def test_no_secret_of_the_environment_is_written_or_sent(tmp_path):
+    tools = stand_in(tmp_path / "bin", "gcloud", f'echo "$*" >> "{tmp_path}/calls"; echo ACTIVE')
+    for tool in ("git", "xpk", "kubectl"):
+        stand_in(tools, tool, f'echo "$*" >> "{tmp_path}/calls"')
+    secrets = dict.fromkeys(("HF_TOKEN", "WANDB_API_KEY", "GOOGLE_PASSWORD"), SECRET)
+    of = f"{PLACE} --name sora"
+    for line in (
+        *(
+            f"create.sh {of} --type v6e-16",
+            f"launch.sh {of} --type v6e-16 --slices 2 {RUN} --caption-tokens 8",
+        ),
+        *(f"logs.sh {of}", f"tear_down.sh {of} --yes", f"xpk.sh logs {of} --cluster pods"),
+        f"xpk.sh launch {of} --cluster pods --type v6e-16 {RUN} --keep-every 5",
+    ):
+        done = run(line, PATH=f"{tools}:{os.environ['PATH']}", **secrets)
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert "--caption-tokens 8" in calls
+    assert "--keep-every 5" in calls
+    assert SECRET not in calls
 
 
 def stand_in(folder, name, script):

@@ -10,14 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from sora_jax.evals.plan.collectives import collectives, total_bytes
 from sora_jax.evals.plan.hlo import parse_hlo
 from sora_jax.evals.plan.program import Planned, Work, mesh_of_work, planned
 from sora_jax.evals.plan.roofline import cost, roofline
+from sora_jax.evals.plan.stages import stages
 from sora_jax.evals.plan.topology import Topology, devices_of
 from sora_jax.evals.plan.work import memory_bytes, product_flops
 from sora_jax.parallel.mesh import AXES, make_mesh
+from sora_jax.studio.sample import Sample
 from sora_jax.train.flops import work_of
 
 __all__ = ["OutOfMemory", "Plan", "make_plan"]
@@ -53,7 +56,8 @@ class Plan:
     """Of the mathematics alone, on all chips together: nothing computed twice."""
     flops: dict[str, float] | None = None
     """The same by who counts: `executed` with what is computed twice, of that `kernels`; `compiled`, XLA's program with
-    the kernels' added."""
+    the kernels' added; `cost_analysis`, XLA's own figure of it, where the compiler gives one: element by element work
+    too, loops once, no kernels."""
     bytes_moved_per_chip: float | None = None
     """Between chip and main memory."""
     collective_bytes: dict[str, dict[str, float]] | None = None
@@ -71,10 +75,24 @@ class Plan:
     trace_seconds: float
     compile_seconds: float
     notes: tuple[str, ...] = ()
+    stages: "dict[str, Plan] | None" = None
+    """Of sampling: the text encoder and the decoder, each the plan of one of `settings["runs"]` runs."""
+
+    @property
+    def seconds(self) -> float | None:
+        """At least, for a batch: one training step, or all of sampling's steps with what comes before and after."""
+        parts = [(self.settings.get("steps", 1), self.step_seconds_roofline)]
+        parts += [(one.settings["runs"], one.step_seconds_roofline) for one in (self.stages or {}).values()]
+        known = [runs * seconds for runs, seconds in parts if seconds is not None]
+        return sum(known) if len(known) == len(parts) else None
 
     def record(self) -> dict[str, Any]:
         """The plan as JSON holds it, with the versions that made it."""
-        return {**dataclasses.asdict(self), "versions": {"jax": jax.__version__, "libtpu": _libtpu()}}
+        return {
+            **dataclasses.asdict(self),
+            "seconds": self.seconds,
+            "versions": {"jax": jax.__version__, "libtpu": _libtpu()},
+        }
 
 
 class OutOfMemory(Exception):
@@ -93,15 +111,34 @@ def make_plan(
     samples: int | None = None,
     price: float | None = None,
     hlo: Path | None = None,
+    whole: bool = True,
 ) -> Plan:
     """Compiles the experiment's own program for the topology and reads off what it would take.
 
-    `hlo` is where the compiled program's text is written, for a closer look.
+    `hlo` is where the compiled program's text is written, for a closer look. Without `whole` a sampling experiment's
+    steps alone are planned.
 
     Raises ValueError for a mesh that isn't the topology's, or a batch that the mesh doesn't divide.
     """
     mesh = make_mesh(mesh_of_work(work), devices_of(topology))
-    program = planned(work, mesh)
+    memory = topology.generation.usable_memory if topology.generation else math.inf
+    program = planned(work, mesh, memory)
+    plan = dataclasses.replace(_plan_of(program, mesh, topology, name, hlo), samples=samples)
+    if whole and isinstance(work, Sample):
+        beside = {
+            stage: _plan_of(other, mesh, topology, f"{name}: {other.settings['kind']}", None)
+            for stage, other in stages(work, mesh, memory).items()
+        }
+        fits = False if any(one.fits is False for one in beside.values()) else plan.fits
+        plan = dataclasses.replace(plan, stages=beside, fits=fits)
+    if samples is None or plan.seconds is None:
+        return plan
+    hours, dollars = cost(topology, plan.seconds, program.examples, samples, price)
+    return dataclasses.replace(plan, chip_hours=hours, dollars=dollars)
+
+
+def _plan_of(program: Planned, mesh: Mesh, topology: Topology, name: str, hlo: Path | None) -> Plan:
+    """The plan of one program, without its cost."""
     generation = topology.generation
     together = generation.chip.devices if generation else 1
     held = {part: together * _bytes(tree) for part, tree in program.parts.items()}
@@ -118,7 +155,6 @@ def make_plan(
         "mesh": {axis: mesh.shape[axis] for axis in AXES},
         "settings": program.settings,
         "trace_seconds": trace_seconds,
-        "samples": samples,
     }
     limit = together * generation.usable_memory if generation else None
     try:
@@ -138,9 +174,16 @@ def make_plan(
         temporary.write_text(compiled.as_text(), encoding="utf-8")
         temporary.replace(hlo)
     memory = _memory(compiled.memory_analysis(), held, together)
+    if program.beside:
+        memory["other networks"] = together * _bytes(program.beside)
     total = sum(memory.values()) - memory["host"]
     figures = _figures(program, traced, compiled, list(mesh.devices.flat), topology)
-    plan = Plan(
+    if memory["host"]:
+        figures["notes"] += (
+            "what waits in the host's memory goes there and back in a step, over a link whose speed isn't published: "
+            "the bound leaves it out.",
+        )
+    return Plan(
         **about,
         **figures,
         fits=None if limit is None else total <= limit,
@@ -149,11 +192,6 @@ def make_plan(
         memory=memory,
         compile_seconds=compile_seconds,
     )
-    if samples is None or plan.step_seconds_roofline is None:
-        return plan
-    per_step = program.examples / (program.turns if program.settings["kind"] == "sample" else 1)
-    hours, dollars = cost(topology, plan.step_seconds_roofline, per_step, samples, price)
-    return dataclasses.replace(plan, chip_hours=hours, dollars=dollars)
 
 
 def _figures(
@@ -178,6 +216,7 @@ def _figures(
             "executed": executed.flops / turns,
             "kernels": kernels,
             "compiled": product_flops(text) * topology.devices / turns + kernels,
+            **_cost_analysis(compiled, topology),
         },
         "bytes_moved_per_chip": together * moved,
         "collective_bytes": sent,
@@ -204,6 +243,11 @@ def _figures(
             "limit": bound.limit,
         }
     return {**figures, "notes": tuple(notes)}
+
+
+def _cost_analysis(compiled: Any, topology: Topology) -> dict[str, float]:
+    flops = (compiled.cost_analysis() or {}).get("flops", 0)
+    return {"cost_analysis": flops * topology.devices} if flops > 0 else {}
 
 
 def _bytes(tree: Any) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,18 @@ from sora_jax.train.vae import VAERun
 from sora_jax.weights.checkpoint import parameter_shardings
 from sora_jax.weights.shapes import abstract_params
 
-__all__ = ["Planned", "Work", "load_work", "mesh_of_work", "planned", "with_settings"]
+__all__ = [
+    "Planned",
+    "Work",
+    "kept_params",
+    "load_work",
+    "mesh_of_work",
+    "model_of",
+    "planned",
+    "resident",
+    "whole_bytes",
+    "with_settings",
+]
 
 Work = Experiment | Sample
 
@@ -40,6 +52,8 @@ class Planned:
     """Gives the jaxpr of the mathematics alone: no mesh, nothing computed twice."""
     parts: dict[str, Any]
     """Arguments by what they are, as shapes on the mesh."""
+    beside: Any = ()
+    """What lies there too and isn't an argument: the other networks."""
     turns: int = 1
     """Steps that the program has room for; figures are of one of them."""
     examples: int
@@ -93,9 +107,9 @@ def with_settings(
     return dataclasses.replace(work, **changes)
 
 
-def planned(work: Work, mesh: Mesh) -> Planned:
-    """The program of an experiment on a mesh. Nothing is computed, read or fetched."""
-    return _sampling(work, mesh) if isinstance(work, Sample) else _training(work, mesh)
+def planned(work: Work, mesh: Mesh, memory: float = math.inf) -> Planned:
+    """The program of an experiment on a mesh of devices of `memory` bytes. Nothing is computed, read or fetched."""
+    return _sampling(work, mesh, memory) if isinstance(work, Sample) else _training(work, mesh)
 
 
 def _training(run: Experiment, mesh: Mesh) -> Planned:
@@ -139,7 +153,29 @@ def model_of(source: str) -> ModelConfig:
     return MODELS[name]
 
 
-def _sampling(sample: Sample, mesh: Mesh) -> Planned:
+def kept_params(config: ModelConfig, dtype: Any, mesh: Mesh) -> dict[str, Any]:
+    """The networks' parameters as the pipeline keeps them on the mesh, as shapes."""
+    shapes = jax.eval_shape(lambda tree: precision.keep_as(tree, dtype), abstract_params(config))
+    places = {
+        name: traverse_util.unflatten_dict(parameter_shardings(network, mesh), sep="/")
+        for name, network in config.networks.items()
+    }
+    return {name: placed(shapes[name], places[name]) for name in shapes}
+
+
+def whole_bytes(tree: Any) -> int:
+    """Of all parts on all devices, once each."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def resident(params: dict[str, Any], memory: float, network: str) -> dict[str, Any]:
+    """The networks that lie on the devices while `network` runs: all others, but the text encoder only where the
+    pipeline doesn't leave it on the host, as it does if all would fill more than half of a device."""
+    away = {network, "text"} if 2 * whole_bytes(params) > memory else {network}
+    return {name: tree for name, tree in params.items() if name not in away}
+
+
+def _sampling(sample: Sample, mesh: Mesh, memory: float) -> Planned:
     config, dtype = model_of(sample.model), jnp.dtype(sample.dtype)
     if config.needs_image or sample.image or sample.cache:
         raise ValueError(
@@ -174,11 +210,8 @@ def _sampling(sample: Sample, mesh: Mesh) -> Planned:
         scale = PerStep(jax.ShapeDtypeStruct((request.steps,), jnp.float32))  # pyright: ignore
         level = jax.ShapeDtypeStruct((), jnp.float32)
         cond = Guided(positive=cond, negative=cond, scale=scale, history=level)  # pyright: ignore
-    shapes = jax.eval_shape(
-        lambda tree: precision.keep_as(tree, dtype), {"dit": abstract_params(config)["dit"]}
-    )
-    places = traverse_util.unflatten_dict(parameter_shardings(config.dit, mesh), sep="/")
-    params = placed(shapes["dit"], places)
+    kept = kept_params(config, dtype, mesh)
+    params = kept["dit"]
     generation, cond = placed(generation, everywhere), placed(cond, everywhere)
     if mesh.shape["context"] > 1:
         at_rest = lambda leaf: placed(leaf, latent_sharding(leaf.shape, mesh))  # noqa: E731
@@ -194,6 +227,7 @@ def _sampling(sample: Sample, mesh: Mesh) -> Planned:
         trace=lambda: programs.advance.trace(*arguments, **options, spread_over=(mesh, sample.attention)),
         useful=lambda: jax.make_jaxpr(functools.partial(programs.advance, **options))(*arguments),
         parts={"parameters": params, "latents": generation, "text": cond},
+        beside=resident(kept, memory, "dit"),
         turns=request.steps,
         examples=rows,
         dtype=sample.dtype,

@@ -41,7 +41,7 @@ def table(plan: Plan) -> Group:
     head.add_row("compiled in", f"{plan.trace_seconds:.0f} s traced, {plan.compile_seconds:.0f} s compiled")
     for note in plan.notes:
         head.add_row("note", note)
-    return Group(head, _memory(plan), *_bounds(plan))
+    return Group(head, _memory(plan), *_bounds(plan), *_stages(plan))
 
 
 def _memory(plan: Plan) -> Table:
@@ -64,9 +64,10 @@ def _bounds(plan: Plan) -> list[Table]:
         "with what is computed again": plan.flops["executed"],
         "  of that, in kernels": plan.flops["kernels"],
         "in XLA's program": plan.flops["compiled"],
+        "  by XLA's cost_analysis()": plan.flops.get("cost_analysis"),
     }
     for name, value in rows.items():
-        work.add_row(name, f"{value / 1e15:,.3f}")
+        work.add_row(name, "not told" if value is None else f"{value / 1e15:,.3f}")
     sent = Table(title="what a chip sends in a step")
     for name in ("collective", "GB in a slice", "GB to others"):
         sent.add_column(name, justify="right" if name.startswith("GB") else "left")
@@ -86,6 +87,37 @@ def _bounds(plan: Plan) -> list[Table]:
         bound.add_row(f"{plan.samples:,} clips at least", f"{plan.chip_hours:,.1f} chip-hours")
         bound.add_row("", "price not known" if plan.dollars is None else f"${plan.dollars:,.2f}")
     return [work, sent, bound]
+
+
+def _stages(plan: Plan) -> list[Table]:
+    if plan.stages is None:
+        return []
+    out = Table(title="a batch of clips, at least")
+    for name in ("what", "runs", "GiB a chip", "PFLOP", "seconds"):
+        out.add_column(name, justify="left" if name == "what" else "right")
+    steps = plan.settings["steps"]
+    for name, one, runs in (
+        ("the denoiser's steps", plan, steps),
+        *((_named(one), one, one.settings["runs"]) for one in plan.stages.values()),
+    ):
+        flops, seconds = one.flops_per_step, one.step_seconds_roofline
+        out.add_row(
+            name,
+            f"{runs:,}",
+            f"{one.hbm_bytes_per_chip / GIB:.1f}",
+            "" if flops is None else f"{runs * flops / 1e15:,.3f}",
+            "" if seconds is None else f"{runs * seconds:,.2f}",
+        )
+    if plan.seconds is not None:
+        out.add_row("together", "", "", "", f"{plan.seconds:,.2f}")
+    return [out]
+
+
+def _named(stage: Plan) -> str:
+    about = ", ".join(
+        f"{value:,} {key}" for key, value in stage.settings.items() if key not in ("kind", "runs")
+    )
+    return f"{stage.settings['kind']} ({about})" if about else stage.settings["kind"]
 
 
 def ranking(plans: Sequence[Plan]) -> Table:
