@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sora_jax.ops.attention import Spread, spread_by
 from sora_jax.ops.layout import Layout, laid_out_by
 from sora_jax.parallel.context import Method, context_attention, cross_attention
-from sora_jax.parallel.mesh import kernel_shardings, latent_sharding
+from sora_jax.parallel.mesh import kernel_shardings
 from sora_jax.typing import Array
 
 CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",))
@@ -22,7 +22,7 @@ CLIPS: tuple[tuple[str, ...], ...] = (("data", "fsdp"), ("context",))
 @contextlib.contextmanager
 def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
     """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
-    with a clip's frames along `context`, where latents lie cut between steps too.
+    with a clip's frames along `context`.
 
     With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
     """
@@ -40,9 +40,7 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     layout = None
     if mesh.shape["context"] > 1:
-        layout = Layout(
-            *(functools.partial(lay, mesh=mesh) for lay in (_clip, _kernel, _at_rest, _everywhere))
-        )
+        layout = Layout(functools.partial(_clip, mesh=mesh), functools.partial(_kernel, mesh=mesh))
     with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 
@@ -54,14 +52,6 @@ def _clip(x: Array, mesh: Mesh) -> Array:
         devices = math.prod(mesh.shape[axis] for axis in axes)
         cuts.append(None if size < devices or (even and size % devices) else axes)
     return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*cuts)))
-
-
-def _at_rest(x: Array, mesh: Mesh) -> Array:
-    return lax.with_sharding_constraint(x, latent_sharding(x.shape, mesh))
-
-
-def _everywhere(x: Array, mesh: Mesh) -> Array:
-    return lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
 def _kernel(kernel: Array, axes: tuple[str | None, ...], mesh: Mesh) -> Array:
