@@ -4,8 +4,8 @@ One vocabulary: `b t h w c` for clips and latents, `b n d` for tokens, `k` heads
 """
 
 from beartype import beartype
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped, UInt8, jaxtyped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8, jaxtyped
 
-__all__ = ["Array", "Bool", "Float", "Int", "PRNGKeyArray", "PyTree", "Shaped", "UInt8", "typed"]
+__all__ = ["Array", "Bool", "Float", "Int", "PRNGKeyArray", "PyTree", "UInt8", "typed"]
 
 typed = jaxtyped(typechecker=beartype)

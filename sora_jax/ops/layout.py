@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sora_jax.typing import Array, Float, Shaped, typed
+from sora_jax.typing import Array, Float, typed
 
 Convolution = Callable[[Array, Array, tuple[int, int]], Array]
 """Of every frame of x [b, t, h, w, c] with a kernel, zeros being put above and below as the two numbers say."""
@@ -16,14 +16,12 @@ Convolution = Callable[[Array, Array, tuple[int, int]], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where things lie: frames and rows of a clip, a kernel that is about to be used, latents between steps and in the
-    denoiser; and how frames of such a clip are convolved. See the functions below."""
+    """Where things lie: frames and rows of a clip, and a kernel that is about to be used; and how frames of such a clip are
+    convolved. See the functions below."""
 
     clip: Callable[[Array], Array]
     convolve: Callable[[Convolution, Array, Array, tuple[int, int], int], Array]
     kernel: Callable[[Any, tuple[str | None, ...]], Array]
-    at_rest: Callable[[Array], Array]
-    everywhere: Callable[[Array], Array]
 
 
 _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
@@ -31,7 +29,7 @@ _layout: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout"
 
 @contextlib.contextmanager
 def laid_out_by(layout: Layout | None) -> Iterator[None]:
-    """Within it, the functions below are those of `layout`; none leaves all as it is."""
+    """Within it, `lay_out` and `gather` are those of `layout`; none leaves all as it is."""
     token = _layout.set(layout)
     try:
         yield
@@ -71,17 +69,3 @@ def gather(kernel: Float[Array | np.ndarray, "*i o"], axes: tuple[str | None, ..
     """A kernel or a bias with these logical axes, on every device that needs it, as `laid_out_by` says."""
     layout = _layout.get()
     return kernel if layout is None else layout.kernel(kernel, axes)
-
-
-@typed
-def at_rest(x: Shaped[Array, "b t h w c"]) -> Shaped[Array, "b t h w c"]:
-    """Latents, and what a sampler remembers of each, as they lie between steps: cut as far as can be."""
-    layout = _layout.get()
-    return x if layout is None else layout.at_rest(x)
-
-
-@typed
-def everywhere(x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
-    """Latents on every device: the denoiser's tokens are cut elsewhere than latents at rest are."""
-    layout = _layout.get()
-    return x if layout is None else layout.everywhere(x)

@@ -201,11 +201,6 @@ def kernel_shardings(
     return kept, NamedSharding(mesh, used)
 
 
-def latent_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """How latents [b, t, h, w, c] lie between steps: frames, rows and columns share the devices of `context`."""
-    return _shared(shape, (False, True, True, True, False), mesh)
-
-
 def _fitting(shape: tuple[int, ...], spec: Sequence[Any], mesh: Mesh) -> NamedSharding:
     """The spec, with the axes whole that its mesh axes don't divide, unless a large array would be whole by that."""
     cut = (None if n % _devices(axes, mesh) else axes for n, axes in zip(shape, spec, strict=False))

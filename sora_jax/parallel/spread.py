@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sora_jax.ops.attention import Spread, spread_by
 from sora_jax.ops.layout import Convolution, Layout, laid_out_by
 from sora_jax.parallel.context import Method, context_attention, cross_attention
-from sora_jax.parallel.mesh import kernel_shardings, latent_sharding
+from sora_jax.parallel.mesh import kernel_shardings
 from sora_jax.typing import Array
 
 Axes = tuple[str, ...]
@@ -23,7 +23,7 @@ Axes = tuple[str, ...]
 def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = False) -> Iterator[None]:
     """Within it, programs are traced for `mesh`: self attention with its tokens along `context`, and the autoencoder
     with a clip's frames along `context` and their rows along `tensor`; rows along both if frames are fewer than
-    `context` has devices. Latents lie cut along `context` between steps too.
+    `context` has devices.
 
     With `whole_batch` a batch that doesn't divide over data and fsdp, as in sampling, lies whole on each device there.
     """
@@ -41,8 +41,7 @@ def spread(mesh: Mesh, method: Method = "ulysses_ring", whole_batch: bool = Fals
     alone = mesh.size == 1 or (mesh.shape["context"] == 1 and not tpu)
     layout = None
     if mesh.shape["context"] * mesh.shape["tensor"] > 1:
-        lays = (_clip, _convolve, _kernel, _at_rest, _everywhere)
-        layout = Layout(*(functools.partial(lay, mesh=mesh) for lay in lays))
+        layout = Layout(*(functools.partial(function, mesh=mesh) for function in (_clip, _convolve, _kernel)))
     with spread_by(None if alone else Spread(own, cross if tpu else None)), laid_out_by(layout):
         yield
 
@@ -101,19 +100,6 @@ def _with_neighbours(x: Array, rows: tuple[int, int], axes: Axes, devices: int) 
         up = [(i + 1, i) for i in range(devices - 1)]
         parts.append(lax.ppermute(x[:, :, :below], axes, up))
     return jnp.concatenate(parts, axis=2)
-
-
-def _at_rest(x: Array, mesh: Mesh) -> Array:
-    return _constrained(x, latent_sharding(x.shape, mesh), mesh)
-
-
-def _everywhere(x: Array, mesh: Mesh) -> Array:
-    return _constrained(x, NamedSharding(mesh, PartitionSpec()), mesh)
-
-
-def _constrained(x: Array, sharding: NamedSharding, mesh: Mesh) -> Array:
-    """Latents as said where `context` cuts their tokens; else as XLA has them."""
-    return x if mesh.shape["context"] == 1 else lax.with_sharding_constraint(x, sharding)
 
 
 def _kernel(kernel: Array, axes: tuple[str | None, ...], mesh: Mesh) -> Array:

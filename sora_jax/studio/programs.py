@@ -2,7 +2,6 @@
 
 tokens, seeds -> text features, noise;   (noise, text) -> latents, a few steps at a time;   latents <-> pixels
 
-On several devices latents lie cut between steps, and whole in the denoiser until they are tokens.
 Each takes one more keyword, `spread_over`: the mesh that it is compiled for, where the parameters are cut over
 several devices, and how tokens on different ones meet.
 """
@@ -37,7 +36,6 @@ from sora_jax.models.dit_signals import first_block, modulated_input
 from sora_jax.models.image import ImageConfig, ImageEncoder
 from sora_jax.models.text import TextConfig, TextEncoder
 from sora_jax.models.vae import VAE, VAEConfig, denormalize, normalize
-from sora_jax.ops.layout import at_rest, everywhere, lay_out
 from sora_jax.parallel import spread
 from sora_jax.parallel.context import Method
 
@@ -51,7 +49,6 @@ __all__ = [
     "encode_image",
     "encode_text",
     "remember",
-    "resting",
 ]
 
 
@@ -115,7 +112,7 @@ def denoise(
     """One evaluation of the denoiser; `masked` hides the text's padding from it."""
     # The encoder gives 0 for padding and nothing else.
     mask = jnp.any(text != 0, axis=-1) if masked else None
-    inputs = (everywhere(x), timestep, text, mask, None, image)
+    inputs = (x, timestep, text, mask, None, image)
     return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
 
@@ -150,17 +147,7 @@ def begin(
     mask = generation.unknown
     # Of one shape, whatever is known.
     mask = jnp.broadcast_to(mask, (mask.shape[0], shape[0], *mask.shape[2:]))
-    return resting(dataclasses.replace(generation, unknown=mask), at_rest)
-
-
-def resting(generation: Generation, lay: Callable[[Any], Any]) -> Generation:
-    """The generation with `lay` done to its latents, and to what is remembered of each."""
-    clips = generation.x.shape[:4]
-
-    def one(leaf: Any) -> Any:
-        return lay(leaf) if leaf.ndim == 5 and leaf.shape[:4] == clips else leaf
-
-    return jax.tree.map(one, generation)
+    return dataclasses.replace(generation, unknown=mask)
 
 
 def _velocity(
@@ -173,13 +160,13 @@ def _velocity(
         return jnp.floor(told) if whole else told
 
     def velocity(x, sigma, told: Told) -> Any:
-        inputs = (told.joined(everywhere(x)), level(sigma), told.text, told.mask, None, told.image)
-        return at_rest(DiT(config, dtype).apply({"params": params}, *inputs))  # pyright: ignore
+        inputs = (told.joined(x), level(sigma), told.text, told.mask, None, told.image)
+        return DiT(config, dtype).apply({"params": params}, *inputs)  # pyright: ignore
 
     def signal(x, sigma, cond):
         told = cond.positive if isinstance(cond, Guided) else cond
         told: Told = jax.tree.map(lambda a: a[0], told.parts) if isinstance(told, Mixed) else told
-        inputs = (params, told.joined(everywhere(x)), level(sigma))
+        inputs = (params, told.joined(x), level(sigma))
         if isinstance(cache.rule, FirstBlock):  # pyright: ignore[reportOptionalMemberAccess]
             return first_block(*inputs, told.text, told.mask, told.image, config, dtype)
         return modulated_input(*inputs, config, dtype)
@@ -215,9 +202,7 @@ def advance(
 
     cache: of a generation that `remember` prepared for it. whole: the denoiser is told 1000·σ without its fraction.
     """
-    return resting(
-        run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps), at_rest
-    )
+    return run(generation, _velocity(params, cond, cache, config, dtype, whole), cond, steps)
 
 
 @_program("config", "dtype")
@@ -230,6 +215,6 @@ def encode(params: Any, pixels: Any, *, config: VAEConfig, dtype: Any) -> jax.Ar
 @_program("config", "dtype")
 def decode(params: Any, latents: Any, *, config: VAEConfig, dtype: Any) -> jax.Array:
     """Normalised latents -> pixels in [-1, 1], clipped."""
-    z = denormalize(lay_out(latents), config)
+    z = denormalize(latents, config)
     pixels = VAE(config, dtype).apply({"params": params}, z, method="decode")  # pyright: ignore
     return jnp.clip(pixels.astype(jnp.float32), -1.0, 1.0)  # pyright: ignore

@@ -12,7 +12,7 @@ from sora_jax.nn.conv import CausalConv3D
 from sora_jax.nn.linear import Linear
 from sora_jax.parallel import MeshConfig, make_mesh, shardings, spread
 from sora_jax.parallel import mesh as mesh_module
-from sora_jax.parallel.mesh import latent_sharding, mesh_of
+from sora_jax.parallel.mesh import mesh_of
 
 
 def test_one_axis_takes_the_devices_that_are_left():
@@ -103,9 +103,3 @@ def test_a_large_kernel_is_cut_by_what_divides_it(monkeypatch):
     whole = jax.jit(jax.grad(loss))(params, x)
     cut = jax.jit(of_parts, out_shardings=places)(jax.device_put(params, places), x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cut, whole)
-
-
-def test_latents_between_steps_share_the_context_axis():
-    mesh = make_mesh(MeshConfig(data=1, context=8))
-    shape = (1, 5, 6, 12, 3)
-    assert latent_sharding(shape, mesh).shard_shape(shape) == (1, 5, 3, 3, 3)

@@ -35,14 +35,11 @@ def assert_as_on_one_device(folder, axes, one_device):
     np.testing.assert_allclose(pixels, one_device[2], atol=1e-5)
     features = pipeline.encode_text(PROMPTS)
     np.testing.assert_allclose(features, one_device[0].encode_text(PROMPTS), rtol=1e-5, atol=1e-5)
-    return pipeline, latents
+    return pipeline
 
 
 def test_a_generation_equals_one_device_s(folder, one_device):
-    pipeline, latents = assert_as_on_one_device(
-        folder, {"data": 1, "fsdp": 2, "context": 2, "tensor": 2}, one_device
-    )
-    assert latents.addressable_shards[0].data.size == latents.size // 2
+    pipeline = assert_as_on_one_device(folder, {"data": 1, "fsdp": 2, "context": 2, "tensor": 2}, one_device)
     text = pipeline.params["text"]["blocks"]["ffn"]["gate"]["kernel"]
     assert text.addressable_shards[0].data.size == text.size // 8
     assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(pipeline.params))

@@ -17,7 +17,6 @@ from sora_jax.diffusion import SAMPLERS, Guided, PerStep
 from sora_jax.evals.runs import Experiment, load_experiment
 from sora_jax.models.config import MODELS, ModelConfig
 from sora_jax.parallel import MeshConfig
-from sora_jax.parallel.mesh import latent_sharding
 from sora_jax.studio import precision, programs
 from sora_jax.studio.request import resolve
 from sora_jax.studio.sample import Sample, read_sample
@@ -213,9 +212,6 @@ def _sampling(sample: Sample, mesh: Mesh, memory: float) -> Planned:
     kept = kept_params(config, dtype, mesh)
     params = kept["dit"]
     generation, cond = placed(generation, everywhere), placed(cond, everywhere)
-    if mesh.shape["context"] > 1:
-        at_rest = lambda leaf: placed(leaf, latent_sharding(leaf.shape, mesh))  # noqa: E731
-        generation = programs.resting(generation, at_rest)
     one = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     arguments = (params, generation, cond, one)
     options: dict[str, Any] = {
