@@ -16,8 +16,8 @@ Convolution = Callable[[Array, Array, tuple[int, int]], Array]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where things lie: frames and rows of a clip, and a kernel that is about to be used; and how frames of such a clip are
-    convolved. See the functions below."""
+    """Where frames and rows of a clip lie, how such frames are convolved, and where a kernel lies that is about to be
+    used. See the functions below."""
 
     clip: Callable[[Array], Array]
     convolve: Callable[[Convolution, Array, Array, tuple[int, int], int], Array]
