@@ -4,6 +4,7 @@ They are the pipeline's own programs. Where the pipeline wouldn't decode a clip 
 tile, which runs for all of them.
 """
 
+import contextlib
 import functools
 import math
 from typing import Any
@@ -16,6 +17,7 @@ from sora_jax.evals.plan.program import Planned, kept_params, model_of, resident
 from sora_jax.models.config import ModelConfig
 from sora_jax.models.vae import apply_chunk
 from sora_jax.models.vae_tiles import plan_tiles
+from sora_jax.ops.attention import Spread, attention, spread_by
 from sora_jax.parallel.memory import SHARE
 from sora_jax.studio import programs
 from sora_jax.studio.request import resolve
@@ -65,9 +67,10 @@ def _decoder(
         arguments = (params["vae"], placed(jax.ShapeDtypeStruct((rows, t, h, w, c), jnp.float32), everywhere))
         program: Any = programs.decode
         options: dict[str, Any] = {"config": vae, "dtype": jnp.float32}
-        settings, alone = {"runs": 1}, {"spread_over": spread_over}
+        options["spread_over"] = spread_over
+        settings = {"runs": 1}
     else:
-        options, alone = {"config": vae, "method": "decode", "dtype": jnp.float32}, {}
+        options = {"config": vae, "method": "decode", "dtype": jnp.float32}
         program = apply_chunk
         tile = min(tiles.height, h), min(tiles.width, w)
         z = placed(jax.ShapeDtypeStruct((1, tiles.chunk, *tile, c), jnp.float32), everywhere)
@@ -76,9 +79,18 @@ def _decoder(
         count, chunks = tiles.count(h, w), 1 + math.ceil((t - 1) / tiles.chunk)
         settings = {"runs": rows * count * chunks, "tiles": count, "chunks": chunks}
         settings |= {"rows": tile[0] * vae.spatial_factor, "columns": tile[1] * vae.spatial_factor}
+
+    def trace():
+        # A program that isn't told of the mesh does without attention's kernel where there are several devices; here
+        # none of them is there, and it has to be told so.
+        several = spread_over[0].size > 1 and tiles is not None
+        with spread_by(Spread(attention, None)) if several else contextlib.nullcontext():
+            return program.trace(*arguments, **options)
+
+    plain = {name: value for name, value in options.items() if name != "spread_over"}
     return Planned(
-        trace=lambda: program.trace(*arguments, **options, **alone),
-        useful=lambda: jax.make_jaxpr(functools.partial(program, **options))(*arguments),
+        trace=trace,
+        useful=lambda: jax.make_jaxpr(functools.partial(program, **plain))(*arguments),
         parts={"parameters": arguments[0], "latents": arguments[1:]},
         beside=beside,
         examples=rows,

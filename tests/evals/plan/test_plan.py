@@ -17,7 +17,8 @@ from sora_jax.evals.plan.program import load_work, mesh_of_work, with_settings
 from sora_jax.evals.plan.report import outcome, ranking, table
 from sora_jax.evals.plan.search import choices, ranked
 from sora_jax.evals.plan.stages import stages
-from sora_jax.evals.plan.topology import parse_topology
+from sora_jax.evals.plan.topology import devices_of, parse_topology
+from sora_jax.models import vae_tiles
 from sora_jax.models.remat import NAMES
 from sora_jax.parallel import MeshConfig, make_mesh
 from sora_jax.studio.sample import Sample
@@ -235,6 +236,19 @@ def test_shipped_experiments_are_for_their_topologies(path, topology):
 
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the [tpu] extra")
+
+
+@needs_libtpu
+@pytest.mark.parametrize(("memory", "kernel"), [(math.inf, True), (1.0, False)], ids=["whole", "a chunk"])
+def test_a_decoder_on_several_chips_planned_on_one_device(memory, kernel, monkeypatch):
+    """As on the chips: only the program that is told of the mesh has attention's kernel, which XLA can't cut."""
+    monkeypatch.setitem(program.MODELS, "words", tiny_wan.WORDS)
+    monkeypatch.setattr(vae_tiles, "TILE_SIDES", ())
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    sample = dataclasses.replace(SAMPLE, size="64x64", context=4, shards=1)  # 1,024 latents of a frame attend
+    mesh = make_mesh(mesh_of_work(sample), devices_of(parse_topology("v5p-8")))
+    decoder = stages(sample, mesh, memory)["decode"]
+    assert ("tpu_custom_call" in decoder.trace().lower().as_text()) == kernel
 
 
 @pytest.mark.slow
