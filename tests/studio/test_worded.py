@@ -72,7 +72,7 @@ def test_variations_of_an_edit_have_seeds_of_their_own(pipeline):
     again = pipeline.remix(CLIP, WORDS, seed=4, steps=2, progress=False)
     np.testing.assert_array_equal(clips[1].frames, again.frames)
     assert seen == [(0, 4), (1, 4), (2, 4), (2, 4), (3, 4), (4, 4)]
-    with pytest.raises(ValueError, match="3 seeds for 2 variations"):
+    with pytest.raises(ValueError, match="3 seeds for 2 clips"):
         pipeline.remix(CLIP, WORDS, variations=2, seed=[1, 2, 3], **QUIET)
     with pytest.raises(ValueError, match="a stream is one clip"):
         pipeline.stream(WORDS, variations=2, **QUIET)
