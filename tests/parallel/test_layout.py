@@ -107,6 +107,7 @@ def assert_coded_as_on_one_device(axes, size, own):
         assert there == ((clips, frames, rows) == own)
 
 
+@pytest.mark.slow
 def test_an_image_is_coded_in_parts_as_on_one_device():
     assert_coded_as_on_one_device({"context": 2, "tensor": 2}, (1, 32, 8), (2, 1, 2))
 
