@@ -183,6 +183,8 @@ def test_a_network_without_known_frames_remixes_and_blends_at_once(pipeline):
         plain.storyboard([Card(at=0, prompt=WORDS), Card(at=0.5, prompt=OTHER)], seconds=1.5, **QUIET),
     ):
         assert len(clip) == 12
+    at_once = plain.generate(OTHER, frames=13, **QUIET).frames[:12]
+    np.testing.assert_allclose(plain.remix(long, OTHER, strength=1, **QUIET).frames, at_once, atol=1e-4)
     np.testing.assert_array_equal(plain.remix(long, OTHER, strength=0, **QUIET).frames, long.frames)
     with pytest.raises(ValueError, match="was not trained with known frames"):
         plain.extend(long, WORDS, seconds=1, **QUIET)
